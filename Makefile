@@ -1,0 +1,80 @@
+# Everything is set up on first use: a virtual environment in .venv, the Python packages of pyproject.toml, and the few
+# Debian packages that tests call. `make help` lists the targets.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PERSIST ?=
+PACK ?= eve
+JOBS ?= 2
+export PERSIST PACK
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PROTOS := $(wildcard migrations/*/*.proto)
+
+.PHONY: help run test check fmt clean proto wheel tools static
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve
+	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK"
+
+check: tools static  ## format, lint, types, layers and the fast tests
+	$(BIN)/python -m pytest -n $(JOBS) -m "not root and not slow"
+
+test: tools static  ## everything: the checks and the whole test suite with coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(JOBS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+fmt: $(DEV)  ## format, and repair what the linter can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(DEV)  ## regenerate the protobuf modules of all packs
+	@for file in $(PROTOS); do \
+	  folder=$$(dirname "$$file"); echo "$$file"; \
+	  $(BIN)/python -m grpc_tools.protoc -I "$$folder" --python_out="$$folder" --pyi_out="$$folder" "$$file" || exit 1; \
+	done
+
+wheel: $(DEV)  ## build the package into dist/
+	$(BIN)/python -m build --wheel .
+
+clean:  ## remove everything that make and the tools have made
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+static: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+tools:
+	@sh tests/support/install-tools.sh
+
+# --- set-up: stamps are older than pyproject.toml when it has changed ----------------------------------------------------
+
+$(RUNTIME): pyproject.toml | $(BIN)/pip
+	$(PIP) install --editable .
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/pip
+	$(PIP) install --editable '.[dev]'
+	@touch $(RUNTIME) $@
+
+$(BIN)/pip:
+	@for python in python3.11 python3; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    sh tests/support/install-tools.sh --venv "$$python" && exec "$$python" -m venv --clear $(VENV); exit 1; \
+	  fi; \
+	done; \
+	echo "make: Python 3.11 or newer is needed: neither python3.11 nor python3 is one." >&2; exit 1

@@ -1,0 +1,145 @@
+"""The files in `init/` are understood by those who will read them: systemd, a POSIX shell, and people."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+INIT = Path(__file__).parent.parent / "init"
+SNIPPET = INIT / "eve" / "onboot-snippet.sh"
+PHASES = ("pre-vault", "post-vault")
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and keep what it says, with nothing in its environment but PATH and what is given."""
+    return subprocess.run(
+        command,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def copy_units(folder: Path) -> None:
+    """Copy all units into `folder`, starting `/bin/true`: systemd complains about a program that is not installed."""
+    for unit in (INIT / "systemd").iterdir():
+        text = unit.read_text().replace("ExecStart=/usr/bin/upgradeconverter ", "ExecStart=/bin/true ")
+        (folder / unit.name).write_text(text)
+
+
+def fake_converter(folder: Path, *statuses: int) -> Path:
+    """Make a converter that ends with one status after the other, and with the last one from then on."""
+    converter = folder / "converter"
+    queue = folder / "statuses"
+    queue.write_text("".join(f"{status}\n" for status in statuses))
+    converter.write_text(
+        "#!/bin/sh\n"
+        f"echo \"$*\" >>'{folder}/calls'\n"
+        f"read -r status <'{queue}'\n"
+        f"[ \"$(wc -l <'{queue}')\" -eq 1 ] || sed -i 1d '{queue}'\n"
+        'exit "$status"\n'
+    )
+    converter.chmod(0o755)
+    return converter
+
+
+def start_snippet(folder: Path, phase: str, *statuses: int, cmdline: str = "") -> tuple[int, list[str]]:
+    """Start the EVE snippet with a converter that ends with `statuses`; return its own status and the calls it made."""
+    (folder / "cmdline").write_text(cmdline + "\n")
+    (folder / "sleep").write_text("#!/bin/sh\n")
+    (folder / "sleep").chmod(0o755)
+    converter = fake_converter(folder, *statuses)
+    ended = run(
+        "sh",
+        str(SNIPPET),
+        phase,
+        CONVERTER=str(converter),
+        CMDLINE=str(folder / "cmdline"),
+        PATH=f"{folder}:/usr/bin:/bin",
+    )
+    calls = folder / "calls"
+    return ended.returncode, calls.read_text().splitlines() if calls.exists() else []
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_systemd_understands_the_unit(tmp_path: Path, phase: str) -> None:
+    """`systemd-analyze verify` has nothing to say; its exit status is 0 even for keys that it does not know."""
+    copy_units(tmp_path)
+    unit = tmp_path / f"upgradeconverter-{phase}.service"
+    verified = run("systemd-analyze", "verify", str(unit), SYSTEMD_UNIT_PATH=str(tmp_path))
+    assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
+
+
+def test_units_make_no_circle(tmp_path: Path) -> None:
+    """Among the units of this very system there is an order that puts ours between the disk and the services."""
+    copy_units(tmp_path)
+    verified = run("systemd-analyze", "verify", *sorted(str(unit) for unit in tmp_path.iterdir()), "multi-user.target")
+    assert "cycle" not in verified.stdout + verified.stderr
+
+
+def test_verification_notices_a_wrong_key(tmp_path: Path) -> None:
+    """The check above would see a misspelt key, so its silence means something."""
+    copy_units(tmp_path)
+    unit = tmp_path / "upgradeconverter-pre-vault.service"
+    unit.write_text(unit.read_text().replace("UMask=", "Umask="))
+    verified = run("systemd-analyze", "verify", str(unit), SYSTEMD_UNIT_PATH=str(tmp_path))
+    assert "Umask" in verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_unit_starts_its_own_phase(phase: str) -> None:
+    """Each unit calls the installed program with the phase of its name and asks for machine-readable output."""
+    text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"/usr/bin/upgradeconverter {phase} --output json"]
+
+
+def test_snippet_is_posix_shell() -> None:
+    """`sh -n` reads the snippet without a word."""
+    parsed = run("sh", "-n", str(SNIPPET))
+    assert (parsed.stdout + parsed.stderr, parsed.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("status", "answer"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (127, 1), (137, 1)]
+)
+def test_snippet_says_whether_readers_may_start(tmp_path: Path, phase: str, status: int, answer: int) -> None:
+    """Only a converted disk lets the readers start, whatever else the converter says."""
+    ended, calls = start_snippet(tmp_path, phase, status)
+    assert ended == answer
+    assert set(calls) == {f"{phase} --output json"}
+
+
+@pytest.mark.parametrize("statuses", [(5, 5, 0), (137, 0)])
+def test_snippet_asks_again(tmp_path: Path, statuses: tuple[int, ...]) -> None:
+    """A busy converter is asked again, and a killed one is started again to finish or undo."""
+    ended, calls = start_snippet(tmp_path, "post-vault", *statuses)
+    assert (ended, len(calls)) == (0, len(statuses))
+
+
+@pytest.mark.parametrize("cmdline", ["upgradeconverter=off", "quiet upgradeconverter=off rw"])
+def test_snippet_obeys_the_switch(tmp_path: Path, cmdline: str) -> None:
+    """Switched off on the kernel command line, the converter is not even called."""
+    assert start_snippet(tmp_path, "pre-vault", 0, cmdline=cmdline) == (0, [])
+
+
+@pytest.mark.parametrize("cmdline", ["upgradeconverter=offline", "xupgradeconverter=off", "upgradeconverter=dry-run"])
+def test_snippet_takes_no_other_word_for_the_switch(tmp_path: Path, cmdline: str) -> None:
+    """A word that only looks like the switch switches nothing off."""
+    ended, calls = start_snippet(tmp_path, "pre-vault", 0, cmdline=cmdline)
+    assert (ended, len(calls)) == (0, 1)
+
+
+def test_snippet_without_a_converter_holds_the_readers(tmp_path: Path) -> None:
+    """A converter that is not installed has converted nothing."""
+    ended = run("sh", str(SNIPPET), "post-vault", CONVERTER=str(tmp_path / "none"), CMDLINE="/dev/null")
+    assert ended.returncode == 1
+
+
+def test_readme_lists_every_exit_status() -> None:
+    """The table of exit statuses has one row for each of 0 to 6, in order."""
+    section = (INIT / "README.md").read_text().partition("## Exit statuses")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| (\d+) \|", section, re.MULTILINE) == [str(status) for status in range(7)]

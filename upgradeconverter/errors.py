@@ -1,0 +1,259 @@
+"""Every failure that ends a command, each with a stable code, an exit status and a hint what to do next.
+
+One class per cause; an error takes fields and builds its own message: what, where, expected against found. `EXIT_STATUSES`
+is the one table of exit statuses; help, README and tests quote it.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_DEVIATIONS = 1
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+EXIT_ROLLED_BACK = 4
+EXIT_BUSY = 5
+EXIT_WEDGED = 6
+
+EXIT_STATUSES: dict[int, str] = {
+    EXIT_DONE: "done, or nothing to do (items left alone by name are not a failure)",
+    EXIT_DEVIATIONS: "`verify` found deviations, or items were left alone and --strict was given",
+    EXIT_USAGE: "the command line or a setting is not understood",
+    EXIT_REFUSED: "refused before any write",
+    EXIT_ROLLED_BACK: "something failed on the way; everything was put back",
+    EXIT_BUSY: "another instance runs",
+    EXIT_WEDGED: "stopped half way and needs a person, or another start",
+}
+
+
+class UpgradeConverterError(Exception):
+    """Root of all refusals and failures; never raised itself.
+
+    Attributes:
+        code: stable name of the cause, for tools.
+        exit_status: one of `EXIT_STATUSES`.
+        hint: what to do next, one sentence.
+    """
+
+    code = "Error"
+    exit_status = EXIT_REFUSED
+    hint = "Read the message."
+
+    def __init__(self, message: str) -> None:
+        """Keep the finished sentence; subclasses build it from fields."""
+        super().__init__(message)
+        self.message = message
+
+
+class UsageError(UpgradeConverterError):
+    """The command line cannot be understood."""
+
+    code = "Usage"
+    exit_status = EXIT_USAGE
+    hint = "Run `upgradeconverter --help`."
+
+
+class BadSettingError(UpgradeConverterError):
+    """A setting from a file, the environment or the kernel command line is not usable."""
+
+    code = "BadSetting"
+    exit_status = EXIT_USAGE
+    hint = "Correct the setting at the place named and run again."
+
+    def __init__(self, name: str, origin: str, expected: str, found: str) -> None:
+        """Name the setting, where it came from, what would be right and what is there."""
+        super().__init__(f"setting {name} from {origin}: expected {expected}, found {found!r}")
+
+
+class UnknownPackError(UpgradeConverterError):
+    """No pack of that name can be found."""
+
+    code = "UnknownPack"
+    exit_status = EXIT_USAGE
+    hint = "`upgradeconverter packs` lists the packs that can be used."
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        """Name what was asked for and what there is."""
+        super().__init__(f"pack {name!r} not found; known: {', '.join(known) or 'none'}")
+
+
+class PackDamagedError(UpgradeConverterError):
+    """A pack does not load, fails its static checks, or could be changed by someone who is not trusted."""
+
+    code = "PackDamaged"
+    hint = "Install the pack again, owned by root and writable by nobody else."
+
+    def __init__(self, name: str, path: str, problem: str) -> None:
+        """Name the pack, its place and the problem."""
+        super().__init__(f"pack {name!r} at {path}: {problem}")
+
+
+class UnknownLayoutError(UpgradeConverterError):
+    """The target is no layout that the pack knows."""
+
+    code = "UnknownLayout"
+    exit_status = EXIT_USAGE
+    hint = "`upgradeconverter packs` lists the layouts of each pack."
+
+    def __init__(self, label: str, known: tuple[str, ...]) -> None:
+        """Name what was asked for and what there is."""
+        super().__init__(f"layout {label!r} is not known; known: {', '.join(known)}")
+
+
+class UnknownNewerLayoutError(UpgradeConverterError):
+    """The disk carries a layout that this engine has never heard of: a newer one has been here."""
+
+    code = "UnknownNewerLayout"
+    hint = "Use the engine that wrote the stamp, or a newer one."
+
+    def __init__(self, label: str, known: tuple[str, ...]) -> None:
+        """Name the layout found and the ones that would be understood."""
+        super().__init__(f"the stamp names layout {label!r}; this engine knows {', '.join(known)}")
+
+
+class NoPathError(UpgradeConverterError):
+    """The target lies before the layout that the disk carries."""
+
+    code = "NoPath"
+    hint = "`upgradeconverter rollback` undoes the last run."
+
+    def __init__(self, source: str, target: str) -> None:
+        """Name both layouts."""
+        super().__init__(f"the disk carries layout {source!r}; no migration leads from there back to {target!r}")
+
+
+class RootMissingError(UpgradeConverterError):
+    """The persist directory is not there."""
+
+    code = "RootMissing"
+    hint = "Mount the disk first, or name the directory with --persist."
+
+    def __init__(self, path: str, found: str) -> None:
+        """Name the directory and what is there instead."""
+        super().__init__(f"persist directory {path}: expected a directory, found {found}")
+
+
+class LockHeldError(UpgradeConverterError):
+    """Another instance works on the same directory."""
+
+    code = "LockHeld"
+    exit_status = EXIT_BUSY
+    hint = "Wait for it to end; the lock vanishes with the process that holds it."
+
+    def __init__(self, path: str, holder: str) -> None:
+        """Name the lock file and who holds it."""
+        super().__init__(f"lock {path} is held by {holder}")
+
+
+class VaultMissingError(UpgradeConverterError):
+    """The vault directory does not exist although the plan needs it."""
+
+    code = "VaultMissing"
+    hint = "Let the vault be created and unlocked first; the engine never creates it."
+
+    def __init__(self, path: str) -> None:
+        """Name the directory."""
+        super().__init__(f"{path}: expected the vault directory, found nothing")
+
+
+class VaultLockedError(UpgradeConverterError):
+    """The vault is there but its key is not."""
+
+    code = "VaultLocked"
+    hint = "Unlock the vault and run again."
+
+    def __init__(self, path: str, state: str) -> None:
+        """Name the directory and the state of its key."""
+        super().__init__(f"{path}: expected an unlocked vault, found {state}")
+
+
+class VaultNotUsableError(UpgradeConverterError):
+    """The vault exists and is not locked, but nothing can be written there."""
+
+    code = "VaultNotUsable"
+    hint = "Mount the vault read-write and run again."
+
+    def __init__(self, path: str, found: str) -> None:
+        """Name the directory and what stands in the way."""
+        super().__init__(f"{path}: expected a writable directory, found {found}")
+
+
+class JournalDamagedError(UpgradeConverterError):
+    """The journal is damaged other than by a torn last record; nothing is guessed."""
+
+    code = "JournalDamaged"
+    exit_status = EXIT_WEDGED
+    hint = "Keep a copy of the journal and call for help; nothing was touched."
+
+    def __init__(self, path: str, line: int, expected: str, found: str) -> None:
+        """Name the file, the line, and what does not fit."""
+        super().__init__(f"{path} line {line}: expected {expected}, found {found}")
+
+
+class JournalTooNewError(UpgradeConverterError):
+    """The journal was written by an engine with a newer format."""
+
+    code = "JournalTooNew"
+    exit_status = EXIT_WEDGED
+    hint = "Finish or roll back the open run with the engine that began it."
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        """Name the file and both versions."""
+        super().__init__(f"{path}: expected journal version up to {known}, found {found}")
+
+
+class UnknownStateError(UpgradeConverterError):
+    """An open transaction does not look like anything that this engine can have left behind."""
+
+    code = "UnknownState"
+    exit_status = EXIT_WEDGED
+    hint = "Nothing was touched. Compare the paths named with the journal and call for help."
+
+    def __init__(self, txid: str, step: int, record: str, found: str) -> None:
+        """Name transaction, step, last record and who exists where."""
+        super().__init__(f"transaction {txid} step {step} after {record}: unexpected combination on disk: {found}")
+
+
+class StampDamagedError(UpgradeConverterError):
+    """The stamp is not one that this engine wrote."""
+
+    code = "StampDamaged"
+    hint = "Remove the stamp file named; the next run finds out anew what the disk carries."
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Name the file and the problem."""
+        super().__init__(f"{path}: expected a stamp, found {problem}")
+
+
+class NothingToRollBackError(UpgradeConverterError):
+    """There is no run that could be undone."""
+
+    code = "NothingToRollBack"
+    hint = "`upgradeconverter history` lists the runs."
+
+    def __init__(self, found: str) -> None:
+        """Say what was found instead."""
+        super().__init__(f"expected a run that can be undone, found {found}")
+
+
+class DiskFailedError(UpgradeConverterError):
+    """The disk refused an operation; what had been begun was put back."""
+
+    code = "DiskFailed"
+    exit_status = EXIT_ROLLED_BACK
+    hint = "Check the file system and the space on it, then run again."
+
+    def __init__(self, operation: str, path: str, problem: str) -> None:
+        """Name the operation, the path and the system's words."""
+        super().__init__(f"{operation} {path}: {problem}; put back")
+
+
+class WedgedError(UpgradeConverterError):
+    """Neither forth nor back: putting back failed as well."""
+
+    code = "Wedged"
+    exit_status = EXIT_WEDGED
+    hint = "The journal is intact: run again once the disk works; recovery goes on where it stopped."
+
+    def __init__(self, txid: str, problem: str) -> None:
+        """Name the transaction and the system's words."""
+        super().__init__(f"transaction {txid} could not be put back: {problem}")

@@ -1,0 +1,152 @@
+"""Facts about what lies on the disk. Times are nanoseconds since 1970, sizes are bytes, paths are relative to the root.
+
+Paths are `str` made by `os.fsdecode`, so a name that is not UTF-8 survives; `""` is the root itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+XATTR_PREFIX = "user.upgradeconverter."
+OWNER_XATTR = XATTR_PREFIX + "owner"
+FORMAT_XATTR = XATTR_PREFIX + "format"
+
+
+class Kind(StrEnum):
+    """What a directory entry is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    FIFO = "fifo"
+    SOCKET = "socket"
+    CHARACTER = "character device"
+    BLOCK = "block device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What `lstat` and our own extended attributes tell of one path.
+
+    Attributes:
+        identity: inode number; with size and mtime it tells whether a file is still the one that was planned for.
+        labels: our own xattrs, by name without `XATTR_PREFIX`; empty unless they were asked for.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    allocated: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    atime_ns: int
+    identity: int
+    links: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The last component of the path."""
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One entry of a slot: the entry, what its name says, and for directories what lies directly inside.
+
+    Attributes:
+        slot: name of the slot it was found in.
+        keys: the named parts of the slot's pattern.
+        children: entries directly inside, when the slot asks for them.
+    """
+
+    slot: str
+    entry: Entry
+    keys: Mapping[str, str]
+    children: tuple[Entry, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """Path relative to the root."""
+        return self.entry.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeFacts:
+    """What a walk over a file or tree tells, without reading content.
+
+    Attributes:
+        entries: number of files, directories and everything else, the top included.
+        size: sum of file sizes.
+        allocated: sum of allocated bytes, hard links counted once.
+        fingerprint: digest over path, kind, size, mtime, mode, owner and inode of every entry.
+        mounts: paths inside at which another file system is mounted.
+        immutable: paths inside that carry the immutable or append-only flag.
+        top_names: names directly inside, sorted.
+    """
+
+    entries: int
+    size: int
+    allocated: int
+    fingerprint: str
+    mounts: tuple[str, ...] = ()
+    immutable: tuple[str, ...] = ()
+    top_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """The part of the disk inside which `rename` works: one mount and one encryption policy.
+
+    Attributes:
+        home: topmost directory of the domain, relative to the root; the engine's folder of the domain lies in it.
+        key: comparable identity, e.g. mount and policy.
+        encrypted: whether an encryption policy covers it.
+    """
+
+    home: str
+    key: str
+    encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """What is free on the file system of a domain."""
+
+    filesystem: str
+    free: int
+    free_inodes: int
+    block_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One small input file as it was read: its bytes, or why there are none (`missing`, `not a regular file`, ...)."""
+
+    path: str
+    content: bytes | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Facts about everything found in the scanned slots.
+
+    Attributes:
+        items: what slots' patterns recognised, sorted by path.
+        strangers: entries of the slots that no pattern recognised, with the slot's name.
+    """
+
+    items: tuple[Item, ...] = ()
+    strangers: tuple[tuple[str, Entry], ...] = ()
+
+    def in_slot(self, slot: str) -> tuple[Item, ...]:
+        """Return the recognised items of one slot, sorted by path."""
+        return tuple(item for item in self.items if item.slot == slot)

@@ -1,0 +1,65 @@
+"""Layouts: which places exist, what may lie there, who owns them, and behind which protection they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from upgradeconverter.model.entry import Kind
+
+
+class Zone(StrEnum):
+    """Behind which protection a slot lies."""
+
+    PLAIN = "plain"
+    CLEAR = "clear"
+    VAULT = "vault"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One declared place.
+
+    Attributes:
+        name: how migrations call it.
+        directory: where it lies, relative to the root.
+        pattern: regular expression that a whole entry name must match; None: the slot is only a directory.
+        kind: what the entries must be; None: files and directories.
+        owner: the agent that alone may write here.
+        mode: permission bits of the directory itself.
+        entry_mode: permission bits of entries put here; None keeps what each has.
+        zone: protection.
+        children: whether the scan also lists what lies directly inside directory entries.
+        labels: whether the scan reads our own xattrs of the entries.
+    """
+
+    name: str
+    directory: str
+    owner: str
+    mode: int
+    zone: Zone
+    pattern: str | None = None
+    kind: Kind | None = None
+    entry_mode: int | None = None
+    children: bool = False
+    labels: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One way state may lie on the disk: its label and its slots."""
+
+    label: str
+    slots: tuple[Slot, ...]
+
+    def slot(self, name: str) -> Slot:
+        """Return the slot of that name; KeyError when there is none."""
+        for slot in self.slots:
+            if slot.name == name:
+                return slot
+        raise KeyError(name)
+
+    def owner_of(self, path: str) -> Slot | None:
+        """Return the slot whose directory is, or directly or indirectly holds, the path; the deepest one wins."""
+        holders = [s for s in self.slots if path == s.directory or path.startswith(s.directory + "/")]
+        return max(holders, key=lambda s: len(s.directory), default=None)

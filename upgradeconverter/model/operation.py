@@ -1,0 +1,104 @@
+"""The closed set of operations. Each is pure data and knows the paths it reads and writes; packs yield them, never act.
+
+Adding one is a decision of its own: planner, stage, flip, undo, recovery rows and model-disk tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from upgradeconverter.model.outcome import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Take what lies at `source` to `target`.
+
+    Attributes:
+        sha256: digest that the name claims; content that does not have it is set aside, never published.
+        additions: small files (path inside, content) that must be in a directory before it is published.
+        labels: our own xattrs to set, by name without prefix.
+        slot: slot of the target layout that says owner and mode.
+        also_retire: directories that are empty once the source has gone, to be put away with it.
+    """
+
+    source: str
+    target: str
+    slot: str
+    sha256: str | None = None
+    additions: tuple[tuple[str, bytes], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    also_retire: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Make `target` like `source` and keep the source."""
+
+    source: str
+    target: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Make a small new file."""
+
+    target: str
+    content: bytes
+    slot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Make a symbolic link; the destination is relative and stays inside the root."""
+
+    target: str
+    destination: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsureDirectory:
+    """Make a slot's directory where it is missing."""
+
+    target: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Put away what the new layout does not need: an emptied directory, a duplicate."""
+
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAttributes:
+    """Give an existing path the owner and mode that its slot declares."""
+
+    target: str
+    slot: str
+
+
+Operation = Move | Copy | Write | Link | EnsureDirectory | Retire | SetAttributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """Something stays where it is, and why."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What one migration wants: operations and skips, in the pack's order, and warnings for the report."""
+
+    migration: str
+    operations: tuple[Operation, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    warnings: tuple[str, ...] = field(default=())

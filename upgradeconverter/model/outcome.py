@@ -1,0 +1,151 @@
+"""How things ended: the closed catalogue of reasons why something was left alone, and the outcomes of a run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an item stays where it is. The value is what tools see; `SENTENCES` and `NEXT_STEPS` are for people."""
+
+    NAME_NOT_RECOGNISED = "NameNotRecognised"
+    NO_OWNER_IN_CONFIG = "NoOwnerInConfig"
+    NO_VOLUME_REFERENCE = "NoVolumeReference"
+    AMBIGUOUS_VOLUME = "AmbiguousVolume"
+    STALE_GENERATION = "StaleGeneration"
+    TARGET_EXISTS = "TargetExists"
+    DIGEST_MISMATCH = "DigestMismatch"
+    NOT_A_REGULAR_FILE = "NotARegularFile"
+    NOT_A_DIRECTORY = "NotADirectory"
+    UNEXPECTED_CONTENT = "UnexpectedContent"
+    FORMAT_UNKNOWN = "FormatUnknown"
+    IN_USE = "InUse"
+    IMMUTABLE = "Immutable"
+    CHANGED_MEANWHILE = "ChangedMeanwhile"
+    CHECKPOINT_MISSING = "CheckpointMissing"
+    CHECKPOINT_UNREADABLE = "CheckpointUnreadable"
+    VAULT_MISSING = "VaultMissing"
+    VAULT_LOCKED = "VaultLocked"
+    VAULT_NOT_USABLE = "VaultNotUsable"
+    NO_SPACE = "NoSpace"
+    UNKNOWN_NEWER_LAYOUT = "UnknownNewerLayout"
+    DIVERGED = "Diverged"
+    DISK_FAILED = "DiskFailed"
+
+
+CATALOGUE: dict[Reason, tuple[str, str]] = {
+    Reason.NAME_NOT_RECOGNISED: (
+        "The name follows no rule of this layout, so nobody can say what it belongs to.",
+        "Look at it; remove it if it is a leftover.",
+    ),
+    Reason.NO_OWNER_IN_CONFIG: (
+        "No application in the saved configuration owns it.",
+        "Remove it if the application is gone for good; otherwise wait for a configuration that names it.",
+    ),
+    Reason.NO_VOLUME_REFERENCE: (
+        "The application's drive has no volume reference, so the volume has no new name.",
+        "Let the controller send a configuration with volume references, then run again.",
+    ),
+    Reason.AMBIGUOUS_VOLUME: (
+        "More than one volume, or more than one file, fits; a guess could attach data to the wrong one.",
+        "Remove or rename what is not wanted, then run again.",
+    ),
+    Reason.STALE_GENERATION: (
+        "It belongs to an older purge generation than the one in use.",
+        "Remove it once the application is known to work.",
+    ),
+    Reason.TARGET_EXISTS: (
+        "Something else already has the new name, with other content.",
+        "Decide which of the two is right and remove the other.",
+    ),
+    Reason.DIGEST_MISMATCH: (
+        "The content does not have the digest that its name claims.",
+        "Nothing to do: it was set aside and will be downloaded again.",
+    ),
+    Reason.NOT_A_REGULAR_FILE: (
+        "A regular file belongs here and this is something else.",
+        "Look at it; replace a link by what it points to if it is wanted.",
+    ),
+    Reason.NOT_A_DIRECTORY: (
+        "A directory belongs here and this is something else.",
+        "Look at it; replace a link by what it points to if it is wanted.",
+    ),
+    Reason.UNEXPECTED_CONTENT: (
+        "What lies inside is not what this layout has there.",
+        "Look at it; remove what does not belong there.",
+    ),
+    Reason.FORMAT_UNKNOWN: (
+        "The format of the volume is recorded nowhere, so its new name cannot be made.",
+        "Record the format in the extended attribute user.upgradeconverter.format, then run again.",
+    ),
+    Reason.IN_USE: (
+        "Another process has it open, or something is mounted inside.",
+        "Stop the user, then run again.",
+    ),
+    Reason.IMMUTABLE: (
+        "The immutable or append-only flag forbids to move it.",
+        "Clear the flag with chattr if that is wanted, then run again.",
+    ),
+    Reason.CHANGED_MEANWHILE: (
+        "It changed while it was being converted.",
+        "Stop whatever writes to it, then run again.",
+    ),
+    Reason.CHECKPOINT_MISSING: (
+        "There is no saved configuration, so nobody can say what the volumes are called.",
+        "Wait until the device has received its configuration, then run again.",
+    ),
+    Reason.CHECKPOINT_UNREADABLE: (
+        "The saved configuration cannot be decoded, and neither can its backup.",
+        "Wait until the device has received its configuration anew, then run again.",
+    ),
+    Reason.VAULT_MISSING: (
+        "The vault directory does not exist.",
+        "Let the vault be created and unlocked first; the engine never creates it.",
+    ),
+    Reason.VAULT_LOCKED: ("The vault is locked.", "Unlock the vault, then run again."),
+    Reason.VAULT_NOT_USABLE: (
+        "Nothing can be written in the vault.",
+        "Mount the vault read-write, then run again.",
+    ),
+    Reason.NO_SPACE: (
+        "It does not fit beside its copy on the target file system.",
+        "Free space on the file system named, then run again.",
+    ),
+    Reason.UNKNOWN_NEWER_LAYOUT: (
+        "A newer engine has been here.",
+        "Use the engine that wrote the stamp, or a newer one.",
+    ),
+    Reason.DIVERGED: (
+        "Old and new place were both written to since the conversion.",
+        "Decide which of the two is right and remove the other.",
+    ),
+    Reason.DISK_FAILED: (
+        "The disk refused to read or write it.",
+        "Check the file system, then run again.",
+    ),
+}
+
+
+class Outcome(StrEnum):
+    """How a command ended."""
+
+    NOTHING_TO_DO = "nothing-to-do"
+    DONE = "done"
+    PLANNED = "planned"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled-back"
+    WEDGED = "wedged"
+    BUSY = "busy"
+    USAGE = "usage"
+    DEVIATIONS = "deviations"
+    INFORMATION = "information"
+
+
+class ItemStatus(StrEnum):
+    """What became of one step."""
+
+    PLANNED = "planned"
+    DONE = "done"
+    QUARANTINED = "quarantined"
+    LEFT = "left"
+    UNDONE = "undone"

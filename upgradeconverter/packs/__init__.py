@@ -1,0 +1,1 @@
+"""Packs: what a pack may say, where packs are found, and whether they are sound."""

@@ -1,0 +1,182 @@
+"""All that a pack may import: words, never effects.
+
+A pack is a folder with an `__init__.py` that defines `PACK`. It declares layouts and migrations; its functions are pure: they
+get data and return data, have no clock, no disk and no log, and import only this module and their own siblings (relatively).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from upgradeconverter.model.entry import (
+    FORMAT_XATTR,
+    OWNER_XATTR,
+    XATTR_PREFIX,
+    Document,
+    Entry,
+    Inventory,
+    Item,
+    Kind,
+)
+from upgradeconverter.model.layout import Layout, Slot, Zone
+from upgradeconverter.model.operation import (
+    Copy,
+    EnsureDirectory,
+    Link,
+    Move,
+    Operation,
+    Proposal,
+    Retire,
+    SetAttributes,
+    Skip,
+    Write,
+)
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.version import LayoutOrder
+
+__all__ = [
+    "FORMAT_XATTR",
+    "OWNER_XATTR",
+    "XATTR_PREFIX",
+    "Checkpoint",
+    "Copy",
+    "DiskState",
+    "Document",
+    "EnsureDirectory",
+    "Entry",
+    "Input",
+    "Inventory",
+    "Item",
+    "Kind",
+    "Layout",
+    "LayoutOrder",
+    "Link",
+    "Migration",
+    "Move",
+    "Operation",
+    "Pack",
+    "Phase",
+    "Proposal",
+    "Reason",
+    "Retire",
+    "SetAttributes",
+    "Skip",
+    "Slot",
+    "Write",
+    "Zone",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One moment of the boot; `needs_vault` phases do not touch anything until the vault is usable."""
+
+    name: str
+    needs_vault: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """A small file, or every regular file directly in a directory, that `read_checkpoint` gets as documents.
+
+    Attributes:
+        path: relative to the root.
+        directory: read the files inside rather than the path itself.
+        limit: largest number of bytes that is read; a larger file becomes a document with a problem.
+    """
+
+    path: str
+    directory: bool = False
+    limit: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What the device's own saved configuration says.
+
+    Attributes:
+        content: the pack's own type; only the pack looks inside.
+        source: path of the document that was used, empty when none was.
+        problem: the reason why there is no content, None when there is.
+        detail: for people, what is wrong with which file.
+        warnings: for the report.
+    """
+
+    content: object | None
+    source: str = ""
+    problem: Reason | None = None
+    detail: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskState:
+    """Everything that a migration may know.
+
+    Attributes:
+        target: the layout to be reached.
+        checkpoint: the device's own configuration.
+        inventory: what lies in the slots that the migration reads.
+    """
+
+    target: Layout
+    checkpoint: Checkpoint
+    inventory: Inventory
+
+    def in_slot(self, slot: str) -> tuple[Item, ...]:
+        """Return the recognised items of one slot, sorted by path."""
+        return self.inventory.in_slot(slot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One conversion of one kind of state.
+
+    Attributes:
+        id: stable name, seen in plans, reports and history.
+        summary: one sentence for people.
+        phase: name of the phase it belongs to.
+        reads: slots that are scanned for it.
+        since: first target layout for which it runs.
+        until: first target layout for which it no longer runs; None: for ever.
+        after: ids of migrations that must come first.
+        plan: pure function from state to proposal.
+    """
+
+    id: str
+    summary: str
+    phase: str
+    reads: tuple[Slot, ...]
+    since: str
+    plan: Callable[[DiskState], Proposal]
+    until: str | None = None
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """One system's layouts and migrations.
+
+    Attributes:
+        order: all layout labels, oldest first, and how words resolve to them.
+        layouts: layout by label, for every label but the first (legacy) one.
+        default_target: word used when neither the user nor the system says anything.
+        release_files: absolute paths whose first line names the running release, first found wins.
+        vault: directory that phases with `needs_vault` need, relative to the root.
+        inputs: what `read_checkpoint` gets, by path.
+    """
+
+    name: str
+    summary: str
+    order: LayoutOrder
+    layouts: Mapping[str, Layout]
+    phases: tuple[Phase, ...]
+    migrations: tuple[Migration, ...]
+    default_target: str
+    inputs: tuple[Input, ...]
+    read_checkpoint: Callable[[Mapping[str, Document]], Checkpoint]
+    release_files: tuple[str, ...] = ()
+    vault: str | None = None
+    default_persist: str = "/persist"
+    notes: tuple[str, ...] = field(default=())

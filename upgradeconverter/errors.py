@@ -257,3 +257,15 @@ class WedgedError(UpgradeConverterError):
     def __init__(self, txid: str, problem: str) -> None:
         """Name the transaction and the system's words."""
         super().__init__(f"transaction {txid} could not be put back: {problem}")
+
+
+class InternalError(UpgradeConverterError):
+    """A mistake in this program; the journal protects what was under way."""
+
+    code = "Internal"
+    exit_status = EXIT_WEDGED
+    hint = "Report the message with the journal; running again recovers whatever was under way."
+
+    def __init__(self, problem: str) -> None:
+        """Keep what went wrong."""
+        super().__init__(f"expected to go on, found {problem}")

@@ -48,6 +48,7 @@ class Entry:
     mtime_ns: int
     atime_ns: int
     identity: int
+    ctime_ns: int = 0
     links: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,0 +1,21 @@
+"""LF-Edge EVE: legacy `/persist` to the layout with vault, clear area and one owner agent per directory."""
+
+from upgradeconverter.packs.api import Pack, Phase
+
+from . import design_names, verified, volumes
+from .checkpoint import INPUTS, read_checkpoint
+from .layouts import DESIGN, LAYOUTS, ORDER
+
+PACK = Pack(
+    name="eve",
+    summary="LF-Edge EVE's /persist.",
+    order=ORDER,
+    layouts=LAYOUTS,
+    phases=(Phase(name="pre-vault", needs_vault=False), Phase(name="post-vault", needs_vault=True)),
+    migrations=(volumes.MIGRATION, verified.MIGRATION, design_names.MIGRATION),
+    default_target=DESIGN,
+    inputs=INPUTS,
+    read_checkpoint=read_checkpoint,
+    release_files=("/run/eve-release", "/etc/eve-release"),
+    vault="vault",
+)

@@ -1,0 +1,115 @@
+"""EVE's layouts: the seed document's own, and those of the releases as shipped.
+
+Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has `vault/volumes` only;
+`clear_text`, the downloader's and the verifier's directories came with 5.7.1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from upgradeconverter.packs.api import Kind, Layout, LayoutOrder, Slot, Zone
+
+from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
+
+LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1 = "legacy", "design", "5.7.0", "5.7.1"
+_LABELS = (LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1)
+_RELEASES = {RELEASE_5_7_0: (5, 7, 0), RELEASE_5_7_1: (5, 7, 1)}
+
+IMAGES = Slot(
+    name="img",
+    directory="img",
+    owner="volumemgr",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    pattern=VM_PATTERN,
+    kind=Kind.FILE,
+)
+PREPARED = Slot(
+    name="prepared",
+    directory="runx/pods/prepared",
+    owner="volumemgr",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    pattern=CONTAINER_PATTERN,
+    kind=Kind.DIRECTORY,
+)
+VERIFIED_BY_TYPE = tuple(
+    Slot(
+        name=f"verified-{object_type}",
+        directory=f"downloads/{object_type}.obj/verified",
+        owner="verifier",
+        mode=0o700,
+        zone=Zone.PLAIN,
+        pattern=DIGEST_PATTERN,
+        kind=Kind.DIRECTORY,
+        children=True,
+    )
+    for object_type in ("appImg", "baseOs")
+)
+
+# Entries keep their modes: the readers (domainmgr, qemu) differ between releases.
+VAULT_VOLUMES = Slot(
+    name="vault-volumes",
+    directory="vault/volumes",
+    owner="volumemgr",
+    mode=0o700,
+    zone=Zone.VAULT,
+    pattern=VOLUME_PATTERN,
+    labels=True,
+)
+CLEAR = Slot(name="clear", directory="clear", owner="volumemgr", mode=0o700, zone=Zone.CLEAR)
+CLEAR_VOLUMES = Slot(
+    name="clear-volumes",
+    directory="clear/volumes",
+    owner="volumemgr",
+    mode=0o700,
+    zone=Zone.CLEAR,
+    pattern=VOLUME_PATTERN,
+    labels=True,
+)
+VERIFIER = Slot(name="verifier", directory="vault/verifier", owner="verifier", mode=0o700, zone=Zone.VAULT)
+VERIFIED = Slot(
+    name="verified",
+    directory="vault/verifier/verified",
+    owner="verifier",
+    mode=0o700,
+    zone=Zone.VAULT,
+    entry_mode=0o400,
+)
+DOWNLOADER = Slot(name="downloader", directory="vault/downloader", owner="downloader", mode=0o700, zone=Zone.VAULT)
+
+_ALL = (VAULT_VOLUMES, CLEAR, CLEAR_VOLUMES, VERIFIER, VERIFIED, DOWNLOADER)
+
+LAYOUTS = {
+    DESIGN: Layout(label=DESIGN, slots=_ALL),
+    RELEASE_5_7_0: Layout(label=RELEASE_5_7_0, slots=(VAULT_VOLUMES,)),
+    RELEASE_5_7_1: Layout(label=RELEASE_5_7_1, slots=_ALL),
+}
+
+
+def resolve(word: str) -> str | None:
+    """Return the layout of a label, of `latest`, or of a release string such as `16.12.0-kvm-amd64`; None otherwise."""
+    if word == "latest":
+        return _LABELS[-1]
+    if word in _LABELS:
+        return word
+    match = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:[-+].*)?$", word)
+    if match is None:
+        return None
+    release = tuple(int(part or 0) for part in match.groups())
+    known = [label for label, since in _RELEASES.items() if since <= release]
+    return known[-1] if known else None
+
+
+ORDER = LayoutOrder(labels=_LABELS, resolve=resolve)
+
+
+def has_slot(layout: Layout, slot: Slot) -> bool:
+    """Return whether a layout knows a slot."""
+    return slot in layout.slots
+
+
+def volume_name(layout: Layout, volume: str, generation: int, form: str) -> str:
+    """Return how a layout calls a volume; the design keeps the format in an xattr instead of the name."""
+    return f"{volume}#{generation}" if layout.label == DESIGN else f"{volume}#{generation}.{form}"

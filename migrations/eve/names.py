@@ -1,0 +1,32 @@
+"""How legacy EVE names its volumes, as strict, anchored grammar.
+
+VM volumes in `img` are `<digest>-<app uuid>[#<purge counter>].<format>`, containers in `runx/pods/prepared` the same without a
+format (EVE 3.x to 5.6). Digest and UUID come in either case. EVE's own converter does not anchor its patterns, so leftovers
+such as `.qcow2.tmp` pass for volumes there (known defect 14).
+"""
+
+from __future__ import annotations
+
+import re
+
+FORMATS = ("raw", "qcow", "qcow2", "vhd", "vmdk", "ova", "vhdx", "container", "fmtunknown", "iso")
+
+_HEX = "[0-9A-Fa-f]"
+_UUID = rf"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}|{_HEX}{{32}}"
+_OLD = rf"(?P<digest>{_HEX}+)-(?P<app>{_UUID})(?:#(?P<purge>[0-9]{{1,10}}))?"
+
+VM_PATTERN = rf"{_OLD}\.(?P<format>{'|'.join(FORMATS)})"
+CONTAINER_PATTERN = _OLD
+VOLUME_PATTERN = rf"(?P<volume>{_UUID})#(?P<generation>[0-9]+)(?:\.(?P<format>{'|'.join(FORMATS)}))?"
+DIGEST_PATTERN = rf"(?P<digest>{_HEX}{{64}})"
+
+NIL_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+def read_uuid(text: str) -> str | None:
+    """Return a UUID in its one spelling (lower case, with dashes), None when the text is none or is the nil UUID."""
+    if not re.fullmatch(_UUID, text):
+        return None
+    digits = text.replace("-", "").lower()
+    uuid = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return None if uuid == NIL_UUID else uuid

@@ -1,0 +1,56 @@
+"""Verified files move to the verifier's own directory and are named by nothing but their digest.
+
+The digest is checked while the file is copied; EVE's own converter trusts the name (known defect 25). The emptied directory that
+was named by the digest goes with its file (known defect 24).
+"""
+
+from __future__ import annotations
+
+from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
+
+from .layouts import DESIGN, VERIFIED, VERIFIED_BY_TYPE, has_slot
+
+
+def plan(state: DiskState) -> Proposal:
+    """Return a move for every verified file; nothing for a target that has no verifier's directory."""
+    operations: list[Operation] = []
+    skips: list[Skip] = []
+    if has_slot(state.target, VERIFIED):
+        for slot in VERIFIED_BY_TYPE:
+            for item in state.in_slot(slot.name):
+                outcome = _one(item)
+                if isinstance(outcome, Skip):
+                    skips.append(outcome)
+                else:
+                    operations.append(outcome)
+    return Proposal(migration=MIGRATION.id, operations=tuple(operations), skips=tuple(skips))
+
+
+def _one(item: Item) -> Move | Retire | Skip:
+    if not item.children:
+        return Retire(source=item.path, why="emptied")
+    if len(item.children) > 1:
+        return Skip(path=item.path, reason=Reason.UNEXPECTED_CONTENT, detail=f"{len(item.children)} entries, expected one")
+    file = item.children[0]
+    if file.kind is not Kind.FILE:
+        return Skip(path=file.path, reason=Reason.NOT_A_REGULAR_FILE, detail=f"found a {file.kind.value}")
+    digest = item.keys["digest"].lower()
+    return Move(
+        source=file.path,
+        target=f"{VERIFIED.directory}/{digest}",
+        slot=VERIFIED.name,
+        sha256=digest,
+        labels=(("owner", VERIFIED.owner),),
+        also_retire=(item.path,),
+    )
+
+
+MIGRATION = Migration(
+    id="eve-verified",
+    summary="Verified files move to the verifier's directory, checked against the digest in their name.",
+    phase="post-vault",
+    reads=VERIFIED_BY_TYPE,
+    since=DESIGN,
+    after=("eve-volumes",),
+    plan=plan,
+)

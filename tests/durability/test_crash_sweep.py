@@ -1,0 +1,568 @@
+"""Power fails before every effect of a wave, on a disk that forgets; whatever is found, nothing is lost and recovery ends well.
+
+The numbers D1-D10 are those of `docs/durability.md`, J1-J6 those of the journal package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.modeldisk import ModelDisk, PowerCut, Snapshot, Symlink
+from upgradeconverter.engine.executor import digest_of, executor_for
+from upgradeconverter.engine.places import JOURNAL, folder_of, parent, stage_folder, trash_folder
+from upgradeconverter.engine.recover import recover
+from upgradeconverter.engine.steps import touched_folders
+from upgradeconverter.errors import DiskFailedError, UpgradeConverterError, WedgedError
+from upgradeconverter.journal.log import Journal, JournalView
+from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step, Wave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from upgradeconverter.model.entry import Domain
+
+TXID = "1111"
+LIMIT = 24
+DOMAINS = {
+    "one disk": {"": ("plain", False, "disk"), "vault": ("vault", True, "disk")},
+    "two disks": {"": ("plain", False, "disk"), "vault": ("vault", True, "other")},
+}
+TREE: dict[str, bytes | Symlink | None] = {
+    "old/app.json": b"application state",
+    "old/tree/a": b"first of the tree",
+    "old/tree/sub/b": b"second of the tree",
+    "clear/file": b"content of the file",
+    "clear/box/disk.img": b"content of the disk",
+    "clear/box/link": Symlink("disk.img"),
+    "loose": b"loose file",
+    "kept": b"file that only changes its mode",
+    "vault/other": b"file of somebody else",
+}
+VERSION = b"version 2\n"
+ADDED = b"made on the way\n"
+CONTENTS = {digest_of(content): content for content in (VERSION, ADDED)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Steps that one wave makes of the tree: facts for the planning come from the disk it is planned on."""
+
+    name: str
+    make: Callable[[ModelDisk], tuple[Step, ...]]
+
+
+def step(disk: ModelDisk, number: int, shape: Shape, source: str | None, target: str | None, **more: object) -> Step:
+    """Plan one step as the planner would, each in a group of its own."""
+    facts = disk.find(source) if source is not None else None
+    expected = None
+    if source is not None and facts is not None:
+        expected = Precondition(
+            identity=facts.identity,
+            kind=facts.kind.value,
+            size=facts.size,
+            mtime_ns=facts.mtime_ns,
+            fingerprint=disk.survey(source).fingerprint,
+        )
+    homes: dict[str, Domain] = {name: disk.domain(path or "") for name, path in (("s", source), ("t", target))}
+    values: dict[str, object] = {
+        "number": number,
+        "group": number,
+        "migration": "test",
+        "operation": "Move",
+        "shape": shape,
+        "source": source,
+        "target": target,
+        "source_home": homes["s"].home,
+        "target_home": homes["t"].home,
+        "expected": expected,
+    }
+    return Step(**{**values, **more})  # type: ignore[arg-type]
+
+
+def emptied(disk: ModelDisk, number: int, folder: str) -> Step:
+    """Plan to put a directory away once it is empty; its inside changes on the way, so only its identity is expected."""
+    one = step(disk, number, Shape.RETIRE, folder, None, operation="Retire", made_of="directory", why="emptied")
+    if one.expected is None:
+        return one
+    return replace(one, expected=replace(one.expected, size=0, mtime_ns=0, fingerprint=""))
+
+
+def renames(disk: ModelDisk) -> tuple[Step, ...]:
+    """Move a file with new attributes, and a tree, inside one domain."""
+    attributes = {
+        "after": Attributes(mode=0o600, labels=(("owner", "app"),)),
+        "before": Attributes(mode=0o644, labels=(("owner", ""),)),
+    }
+    return (
+        step(disk, 1, Shape.CREATE, None, "new", made_of="directory", after=Attributes(mode=0o755)),
+        step(disk, 2, Shape.RENAME, "old/app.json", "new/app.json", **attributes),
+        step(disk, 3, Shape.RENAME, "old/tree", "new/tree"),
+    )
+
+
+def copies(disk: ModelDisk) -> tuple[Step, ...]:
+    """Move a file and a tree with an addition into the vault, and put away what is empty then."""
+    return (
+        step(disk, 1, Shape.COPY, "clear/file", "vault/file", after=Attributes(mode=0o600)),
+        step(disk, 2, Shape.COPY, "clear/box", "vault/box", additions=(("format", digest_of(ADDED)),)),
+        emptied(disk, 3, "clear"),
+    )
+
+
+def small(disk: ModelDisk) -> tuple[Step, ...]:
+    """Make a file and a link, put one file away, change the mode of another."""
+    link = {"made_of": "symlink", "why": "../kept"}
+    return (
+        step(disk, 1, Shape.CREATE, None, "old/version", operation="Write", made_of="file", why=digest_of(VERSION)),
+        step(disk, 2, Shape.CREATE, None, "vault/link", operation="Link", **link),
+        step(disk, 3, Shape.RETIRE, "loose", None, operation="Retire", made_of="file", why="not needed"),
+        step(disk, 4, Shape.ADJUST, None, "kept", after=Attributes(mode=0o600), before=Attributes(mode=0o644)),
+    )
+
+
+def mixed(disk: ModelDisk) -> tuple[Step, ...]:
+    """Reach every shape in one wave."""
+    return (
+        step(disk, 1, Shape.CREATE, None, "vault/new", made_of="directory", after=Attributes(mode=0o755)),
+        step(
+            disk, 2, Shape.RENAME, "old/tree", "old/moved", after=Attributes(mode=0o700), before=Attributes(mode=0o755)
+        ),
+        step(disk, 3, Shape.COPY, "clear/file", "vault/new/file"),
+        step(disk, 4, Shape.RETIRE, "loose", None, operation="Retire", made_of="file", why="not needed"),
+        step(disk, 5, Shape.ADJUST, None, "kept", after=Attributes(mode=0o600), before=Attributes(mode=0o644)),
+    )
+
+
+def unwilling(disk: ModelDisk) -> tuple[Step, ...]:
+    """Move one of two things out of a directory that is to be put away although the other is still inside."""
+    return step(disk, 1, Shape.COPY, "clear/file", "vault/file"), emptied(disk, 2, "clear")
+
+
+CASES = {case.__name__: case for case in (renames, copies, small, mixed, unwilling)}
+EVERYTHING = [pytest.param(case, where, id=f"{case}, {where}") for case in CASES for where in DOMAINS]
+
+
+class LostError(AssertionError):
+    """A promise is broken; says which and where."""
+
+
+@dataclass(slots=True)
+class Scenario:
+    """One case on one set of domains: the disk before, the result, and what was found out about survivors so far.
+
+    Attributes:
+        verdicts: by whole disk: whether recovery leads to the tree `before` or `after`.
+        checked: how many different disks were recovered.
+    """
+
+    case: str
+    where: str
+    base: ModelDisk = field(init=False)
+    steps: tuple[Step, ...] = field(init=False)
+    before: Snapshot = field(init=False)
+    after: Snapshot = field(init=False)
+    verdicts: dict[object, str] = field(default_factory=dict)
+    repeated: set[object] = field(default_factory=set)
+    checked: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the disk and learn what a run without faults makes of it."""
+        self.base = ModelDisk.build(TREE, domains=DOMAINS[self.where])
+        self.steps = CASES[self.case](self.base)
+        self.before = self.look(self.base)
+        disk = self.base.clone()
+        self.run(disk, TXID)
+        self.after = self.look(disk)
+        assert self.after != self.before
+        require_clean(disk)
+
+    # --- doing ---------------------------------------------------------------------------------------------------------
+
+    def wave(self, disk: ModelDisk) -> Wave:
+        """Plan the wave on a disk."""
+        steps = CASES[self.case](disk)
+        folders = dict.fromkeys(folder for one in steps for folder in touched_folders(one))
+        facts = [entry for folder in folders if (entry := disk.find(folder)) is not None]
+        return Wave(steps=steps, touched=tuple((entry.path, entry.atime_ns, entry.mtime_ns) for entry in facts))
+
+    def run(self, disk: ModelDisk, txid: str) -> None:
+        """Carry the wave out."""
+        journal = Journal(disk, JOURNAL)
+        journal.read(repair=True)
+        executor_for(disk, journal, self.wave(disk), txid, contents=CONTENTS, run={"run": "test"}).run_wave()
+
+    def look(self, disk: ModelDisk) -> Snapshot:
+        """Return what counts in a comparison: all but the engine's folders, directory times, and times of what is new."""
+        new = {one.target for one in self.steps if one.shape is Shape.CREATE}
+        new |= {f"{one.target}/{name}" for one in self.steps for name, _ in one.additions}
+        rows = disk.snapshot(engine=False, folder_times=False)
+        return tuple((*row[:6], 0, *row[7:]) if row[0] in new else row for row in rows)
+
+    # --- judging -------------------------------------------------------------------------------------------------------
+
+    def judge(self, disk: ModelDisk) -> str:
+        """Check every promise on a disk that was found after a power cut; return which tree recovery led to."""
+        key = disk.whole()
+        if key not in self.verdicts:
+            self.checked += 1
+            self.check_before(disk)
+            self.verdicts[key] = self.check_recovery(disk)
+        return self.verdicts[key]
+
+    def check_before(self, disk: ModelDisk) -> None:
+        """D1 and D2, as found."""
+        last = last_record(disk)
+        for one in self.steps:
+            places = [path for path in (one.source, one.target) if path is not None]
+            if last not in (None, RecordKind.DONE, RecordKind.ABORTED):
+                places.append(f"{trash_folder(one.source_home, TXID)}/{one.number}")
+                if last is not RecordKind.BEGIN:
+                    places.append(f"{stage_folder(one.target_home, TXID)}/{one.number}")
+            if one.shape in (Shape.RENAME, Shape.COPY) and not any(self.holds(disk, path, one) for path in places):
+                raise LostError(f"D1: no complete copy of {one.source} in {places}, last record {last}")
+            if one.target is not None and disk.find(one.target) is not None and not self.is_whole(disk, one):
+                raise LostError(f"D2: {one.target} shows partial content, last record {last}")
+
+    def holds(self, disk: ModelDisk, path: str, one: Step) -> bool:
+        """Return whether all that was at the source of a step is at a path."""
+        return content_of(disk, path).items() >= content_of(self.base, one.source or "").items()
+
+    def is_whole(self, disk: ModelDisk, one: Step) -> bool:
+        """Return whether a target is exactly what it is to be."""
+        found = content_of(disk, one.target or "")
+        if one.shape is Shape.CREATE:
+            return one.made_of == "directory" or found in ({"": VERSION.decode()}, {"": one.why})
+        source = one.source if one.source is not None else one.target
+        added = {name: CONTENTS[digest].decode() for name, digest in one.additions}
+        return found == content_of(self.base, source or "") | added
+
+    def check_recovery(self, disk: ModelDisk) -> str:
+        """Recover, and check that the result is one of two and that recovering again changes nothing."""
+        disk = disk.clone()
+        restart(disk)
+        result = self.verdict_of(disk)
+        require_clean(disk)
+        whole = disk.whole()
+        restart(disk)
+        if disk.whole() != whole:
+            raise LostError(f"D4: a second recovery changes something{differences(whole, disk.whole())}")
+        if result == "before":
+            self.check_repetition(disk)
+        return result
+
+    def verdict_of(self, disk: ModelDisk) -> str:
+        """Return which of the two trees a recovered disk has."""
+        found = self.look(disk)
+        if found not in (self.before, self.after):
+            raise LostError(
+                "D4: neither the result nor the original:"
+                f"\nto the original {differences(self.before, found)}\nto the result {differences(self.after, found)}",
+            )
+        return "before" if found == self.before else "after"
+
+    def check_repetition(self, disk: ModelDisk) -> None:
+        """After a crash that came to nothing, running again gives what a run gives."""
+        if disk.whole() in self.repeated:
+            return
+        self.repeated.add(disk.whole())
+        again = disk.clone()
+        self.run(again, "2222")
+        if self.verdict_of(again) != "after":
+            raise LostError("D4: running again after a crash does nothing")
+        require_clean(again)
+
+    # --- sweeping ------------------------------------------------------------------------------------------------------
+
+    def judge_all(self, disk: ModelDisk, seed: int, limit: int = LIMIT) -> set[str]:
+        """Judge every disk that may be found if the power fails now."""
+        return {self.judge(found) for found in disk.survivors(limit=limit, seed=seed)}
+
+    def watched_run(self, disk: ModelDisk, first: int = 0) -> None:
+        """Run on a disk and judge at every point from `first` on, and at the end, where only the result will do."""
+        disk.become(self.base)
+        disk.watch = lambda number: None if number < first else void(self.judge_all(disk, number))
+        self.run(disk, TXID)
+        if self.judge_all(disk, 0) != {"after"}:
+            raise LostError("the run ended, and a power cut takes it back")
+
+
+def void(_: object) -> None:
+    """Forget a value."""
+
+
+@cache
+def scenario(case: str, where: str) -> Scenario:
+    """Return a scenario, with everything that was found out about it before."""
+    return Scenario(case, where)
+
+
+def content_of(disk: ModelDisk, path: str) -> dict[str, str]:
+    """Return kinds and content below a path, by path inside; empty where nothing is."""
+    found = {}
+    for row in disk.snapshot():
+        if row[0] == path or row[0].startswith(path + "/"):
+            text = row[2].decode() + row[8]
+            found[row[0][len(path) :].lstrip("/")] = text if row[1] != "directory" else "directory"
+    return found
+
+
+def read_journal(disk: ModelDisk, *, repair: bool) -> tuple[Journal, JournalView]:
+    """Read the journal as every start does."""
+    journal = Journal(disk, JOURNAL)
+    try:
+        return journal, journal.read(repair=repair)
+    except UpgradeConverterError as error:
+        raise LostError(f"J3: {error}") from error
+
+
+def last_record(disk: ModelDisk) -> RecordKind | None:
+    """Return the last record of the only transaction."""
+    _, view = read_journal(disk, repair=False)
+    return view.transactions[0].last if view.transactions else None
+
+
+def restart(disk: ModelDisk) -> None:
+    """Do what every start does first."""
+    journal, view = read_journal(disk, repair=True)
+    try:
+        recover(disk, journal, view)
+    except UpgradeConverterError as error:
+        raise LostError(f"D4: recovery refuses: {error}") from error
+
+
+def require_clean(disk: ModelDisk) -> None:
+    """Check that no folder of the engine holds anything but the journal, and that no transaction is open."""
+    allowed = {folder_of(""), JOURNAL}
+    engine = {row[0] for row in disk.snapshot()} - {row[0] for row in disk.snapshot(engine=False)}
+    if engine - allowed:
+        raise LostError(f"leftovers: {sorted(engine - allowed)}")
+    if read_journal(disk, repair=False)[1].open:
+        raise LostError("a transaction is still open")
+
+
+def differences(first: object, second: object) -> str:
+    """Say in which rows two snapshots differ."""
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    rows = [f"\n  - {row}" for row in first if row not in second] + [
+        f"\n  + {row}" for row in second if row not in first
+    ]
+    return "".join(rows)
+
+
+def cuts(one: Scenario) -> Iterator[ModelDisk]:
+    """Yield the disk at every power cut of a run, until a run ends without one."""
+    number = 0
+    while True:
+        disk = one.base.clone(crash_at=number)
+        try:
+            one.run(disk, TXID)
+        except PowerCut:
+            yield disk
+            number += 1
+        else:
+            return
+
+
+def sampled(one: Scenario, limit: int, share: float) -> Iterator[ModelDisk]:
+    """Yield a repeatable choice of the disks that power cuts leave, each once."""
+    random = Random(f"{one.case} {one.where}")  # noqa: S311 - repeatable, not secret
+    seen: set[object] = set()
+    for number, disk in enumerate(cuts(one)):
+        for found in disk.survivors(limit=limit, seed=number):
+            if found.whole() not in seen and random.random() < share:
+                yield found
+            seen.add(found.whole())
+
+
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_power_cut_anywhere(case: str, where: str) -> None:
+    """Whatever a power cut leaves, nothing is lost, and recovery leads to the result or to the original."""
+    one = scenario(case, where)
+    verdicts = [one.judge_all(disk, number) for number, disk in enumerate(cuts(one))]
+    assert verdicts[0] == {"before"}
+    assert verdicts[-1] == {"after"}
+    one.watched_run(ModelDisk())
+
+
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_power_cut_inside_recovery(case: str, where: str) -> None:
+    """A second power cut, anywhere inside a recovery, is no worse than the first, and does not turn the recovery round."""
+    one = scenario(case, where)
+    for found in sampled(one, limit=8, share=0.1):
+        expected = one.judge(found)
+        disk = found.clone()
+        disk.watch = lambda number, disk=disk: void(one.judge_all(disk, number, limit=6))  # type: ignore[misc]
+        restart(disk)
+        assert one.judge_all(disk, 0) == {expected}
+
+
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_process_killed_anywhere(case: str, where: str) -> None:
+    """What a killed process left unsynced counts for nothing: power may fail at any point of the recovery that follows."""
+    one = scenario(case, where)
+    for disk in cuts(one):
+        disk.crash_at = None
+        disk.watch = lambda number, disk=disk: void(one.judge_all(disk, number, limit=6))  # type: ignore[misc]
+        restart(disk)
+        require_clean(disk)
+        assert one.judge_all(disk, 0) == {one.verdict_of(disk)}
+
+
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_undo_from_anywhere(case: str, where: str) -> None:
+    """An open transaction can be taken back from wherever a power cut left it, to the last time stamp (D5)."""
+    one = scenario(case, where)
+    original = one.base.snapshot(engine=False)
+    for found in sampled(one, limit=12, share=1):
+        journal, view = read_journal(found, repair=True)
+        if not view.open:
+            continue
+        last = view.open[0].last.value
+        try:
+            recover(found, journal, view, undo=True)
+        except UpgradeConverterError as error:
+            raise LostError(f"D5: no undo after {last}: {error}") from error
+        if found.snapshot(engine=False) != original:
+            raise LostError(f"D5: undone after {last}{differences(original, found.snapshot(engine=False))}")
+        require_clean(found)
+
+
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_power_cut_inside_undo(case: str, where: str) -> None:
+    """Power that fails while a transaction is taken back loses nothing; from the `undo` record on it leads to the original."""
+    one = scenario(case, where)
+    for found in sampled(one, limit=8, share=0.05):
+        journal, view = read_journal(found, repair=True)
+        if not view.open:
+            continue
+        found.watch = lambda number, disk=found: void(one.judge_all(disk, number, limit=6))  # type: ignore[misc]
+        recover(found, journal, view, undo=True)
+        assert one.judge_all(found, 0) == {"before"}
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize(("case", "where"), EVERYTHING)
+def test_disk_fails_anywhere(case: str, where: str, lasting: bool) -> None:
+    """A call that fails costs nothing: all is put back, or left by name, or found by the next start."""
+    one = scenario(case, where)
+    number = 0
+    failed = True
+    while failed:
+        disk = one.base.clone()
+        disk.fail_at, disk.fail_on = number, lasting
+        try:
+            one.run(disk, TXID)
+        except DiskFailedError:
+            assert one.look(disk) == one.before
+            require_clean(disk)
+        except (WedgedError, OSError):
+            pass
+        failed = disk.calls > number
+        disk.fail_at = None
+        for found in disk.survivors(limit=6, seed=number):
+            one.check_before(found)
+            restart(found)
+            require_clean(found)
+            one.check_before(found)
+        number += 1
+
+
+# --- teeth -------------------------------------------------------------------------------------------------------------
+
+
+class LazyFilesystem(ModelDisk):
+    """A disk that does not write back what was staged."""
+
+    def sync_filesystem(self, path: str) -> None:
+        """Do nothing."""
+
+
+class LazyDirectories(ModelDisk):
+    """A disk that keeps no names."""
+
+    def sync_directory(self, path: str) -> None:
+        """Do nothing."""
+
+
+class LazyTarget(ModelDisk):
+    """A disk where names in the vault are not yet durable when sources go."""
+
+    def sync_directory(self, path: str) -> None:
+        """Do nothing in the vault."""
+        if self.domain(path).home != "vault":
+            super().sync_directory(path)
+
+
+@pytest.mark.parametrize(
+    ("bug", "case", "where"),
+    [
+        pytest.param(LazyFilesystem, "copies", "one disk", id="staged copies not synced"),
+        pytest.param(LazyFilesystem, "copies", "two disks", id="staged copies not synced, two disks"),
+        pytest.param(LazyDirectories, "renames", "one disk", id="directories not synced"),
+        pytest.param(LazyDirectories, "copies", "two disks", id="directories not synced, two disks"),
+        pytest.param(LazyTarget, "copies", "two disks", id="source removed before the target is durable"),
+    ],
+)
+def test_planted_bug_is_caught(bug: type[ModelDisk], case: str, where: str) -> None:
+    """The check has teeth: it finds the classic mistakes."""
+    one = scenario(case, where)
+    with pytest.raises(LostError):
+        one.watched_run(bug(domains=one.base.domains))
+
+
+class Forgetful(ModelDisk):
+    """A disk that swallows one of all syncs, the ones inside `append` included, and remembers what each was."""
+
+    swallowed: int | None = None
+
+    def become(self, other: ModelDisk) -> None:
+        """Begin to count anew."""
+        self.syncs: list[tuple[str, int]] = []
+        super().become(other)
+
+    def _is_swallowed(self, what: str) -> bool:
+        self.syncs.append((what, self.points))
+        return len(self.syncs) - 1 == self.swallowed
+
+    def sync_directory(self, path: str) -> None:
+        """Do it, or not."""
+        if not self._is_swallowed(f"directory {path}"):
+            super().sync_directory(path)
+
+    def sync_file(self, path: str) -> None:
+        """Do it, or not."""
+        if not self._is_swallowed(f"file {path}"):
+            super().sync_file(path)
+
+    def sync_filesystem(self, path: str) -> None:
+        """Do it, or not."""
+        if not self._is_swallowed(f"file system {path}"):
+            super().sync_filesystem(path)
+
+    def _keep_content(self, inode: int) -> None:
+        records = self._live.nodes[inode].content.count(b"\n")
+        if not self._is_swallowed(f"record {records}"):
+            super()._keep_content(inode)
+
+
+def swallow_each(one: Scenario) -> dict[str, bool]:
+    """Swallow each sync of a run in turn; return which were missed, by what they are."""
+    disk = Forgetful(domains=one.base.domains)
+    one.watched_run(disk, first=1 << 30)
+    missed: dict[str, bool] = {}
+    for number, (what, point) in enumerate(disk.syncs):
+        mutant = Forgetful(domains=one.base.domains)
+        mutant.swallowed = number
+        try:
+            one.watched_run(mutant, first=point)
+            missed.setdefault(what, False)
+        except LostError:
+            missed[what] = True
+    return missed

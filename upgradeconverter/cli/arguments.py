@@ -1,0 +1,67 @@
+"""What the command line may say, as one table; help and README quote it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from upgradeconverter import __version__
+from upgradeconverter.errors import EXIT_STATUSES, UsageError
+
+PHASES = ("pre-vault", "post-vault", "all")
+COMMANDS = {
+    "plan": "show what a run would do; changes nothing",
+    "status": "show which layout the disk carries and what is open",
+    "verify": "compare the disk with the target layout, and files with the digests in their names",
+    "rollback": "undo the open or the last run, and say what cannot be undone",
+    "history": "list the runs",
+    "packs": "list the systems and layouts that can be converted",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing, so that JSON output stays one document."""
+        raise UsageError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    statuses = "\n".join(f"  {status}  {text}" for status, text in EXIT_STATUSES.items())
+    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    made = _Parser(
+        prog="upgradeconverter",
+        description="Bring the state on a device's disk up to the layout that the running system expects.",
+        epilog=f"commands (without one, the phase is carried out):\n{commands}\n\nexit status:\n{statuses}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("words", nargs="*", metavar="COMMAND|PHASE", help=f"a command, then a phase: {', '.join(PHASES)}")
+    made.add_argument("-p", "--persist", metavar="DIR", help="root of the state, default as the pack says (eve: /persist)")
+    made.add_argument("-n", "--dry-run", action="store_const", const=True, help="audit only, without any effect")
+    made.add_argument("-d", "--debug", action="store_true", help="accepted for compatibility; events always go to stderr")
+    made.add_argument("--target", metavar="LAYOUT", help="layout to reach, default by the running system's release")
+    made.add_argument("--pack", metavar="NAME", help="system whose state this is, default eve")
+    made.add_argument("--output", choices=("text", "json"), default="text", help="text for people, JSON for tools")
+    made.add_argument("--strict", action="store_const", const=True, help="items left alone are a failure (status 1)")
+    made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
+    made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
+    return made
+
+
+def split_words(words: list[str]) -> tuple[str, str]:
+    """Return (command, phase); UsageError for a word that is neither."""
+    command, phase = "run", "all"
+    rest = list(words)
+    if rest and rest[0] in COMMANDS:
+        command = rest.pop(0)
+    if rest:
+        phase = rest.pop(0)
+        if phase not in PHASES:
+            known = ", ".join((*PHASES, *COMMANDS))
+            message = f"expected one of {known}; found {phase!r}"
+            raise UsageError(message)
+    if rest:
+        message = f"expected nothing after {phase}; found {rest[0]!r}"
+        raise UsageError(message)
+    return command, phase

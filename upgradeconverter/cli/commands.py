@@ -1,0 +1,125 @@
+"""One function per command; each fills the report."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from upgradeconverter.disk import lock
+from upgradeconverter.disk.dryrun import read_only
+from upgradeconverter.engine.ledger import read_ledger
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
+from upgradeconverter.engine.run import Run, audit, convert, take_back
+from upgradeconverter.engine.verify import deviations
+from upgradeconverter.errors import EXIT_DEVIATIONS
+from upgradeconverter.journal.log import Journal
+from upgradeconverter.model.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from upgradeconverter.engine.report import Report
+    from upgradeconverter.engine.session import Session
+    from upgradeconverter.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a command works with."""
+
+    session: Session
+    settings: Settings
+    report: Report
+    root_fd: int
+
+    def looking(self) -> Run:
+        """Return a run that cannot change anything."""
+        return Run(session=replace(self.session, disk=read_only(self.session.disk)), report=self.report)
+
+    def acting(self) -> Run:
+        """Return a run that may change the disk; the lock must be held."""
+        return Run(session=self.session, report=self.report, read_back=self.settings.read_back)
+
+
+@contextmanager
+def _locked(context: Context) -> Iterator[None]:
+    path = lock.lock_path(context.root_fd)
+    if path is None:
+        path = f"/proc/self/fd/{context.root_fd}/{ENGINE_FOLDER}/lock"
+        if context.session.disk.find(ENGINE_FOLDER) is None:
+            Run(session=context.session, report=context.report).make_engine_folder()
+    with lock.held(path):
+        yield
+
+
+def run(context: Context) -> None:
+    """Convert, or audit with --dry-run."""
+    if context.settings.dry_run:
+        audit(context.looking(), context.report.phase)
+        return
+    with _locked(context):
+        convert(context.acting(), context.report.phase)
+
+
+def plan(context: Context) -> None:
+    """Show what a run would do."""
+    audit(context.looking(), context.report.phase)
+
+
+def status(context: Context) -> None:
+    """Show which layout the disk carries and what is open."""
+    session, report = context.session, context.report
+    disk = read_only(session.disk)
+    stamp = session.stamp()
+    view = Journal(disk, JOURNAL).read(repair=False)
+    report.outcome = Outcome.INFORMATION
+    report.source, report.target = session.source_label(), session.target_label()
+    report.details.update(
+        {
+            "stamp": f"layout {stamp.layout}, run {stamp.run}" if stamp is not None else "none",
+            "system release": session.release or "unknown",
+            "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
+            "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
+        },
+    )
+
+
+def verify(context: Context) -> None:
+    """Compare the disk with the target layout."""
+    found = deviations(replace(context.session, disk=read_only(context.session.disk)), deep=True)
+    context.report.target = context.session.target_label()
+    context.report.details["deviations"] = list(found)
+    context.report.outcome = Outcome.DEVIATIONS if found else Outcome.INFORMATION
+    context.report.exit_status = EXIT_DEVIATIONS if found else 0
+
+
+def rollback(context: Context) -> None:
+    """Undo the open or the last run; with --dry-run only say which."""
+    if context.settings.dry_run:
+        view = Journal(read_only(context.session.disk), JOURNAL).read(repair=False)
+        context.report.outcome = Outcome.PLANNED
+        context.report.details["would undo"] = [f"{t.txid} after {t.last.value}" for t in view.open or view.transactions]
+        return
+    with _locked(context):
+        take_back(context.acting())
+
+
+def history(context: Context) -> None:
+    """List the runs."""
+    context.report.outcome = Outcome.INFORMATION
+    context.report.details["runs"] = [
+        f"{run.get('run')} {run.get('command')} {run.get('phase')}: {run.get('outcome')}, "
+        f"{run.get('from')} -> {run.get('target')}, {run.get('items')} items, {run.get('skipped')} left alone"
+        for run in read_ledger(read_only(context.session.disk))
+    ]
+
+
+COMMANDS: dict[str, Callable[[Context], None]] = {
+    "run": run,
+    "plan": plan,
+    "status": status,
+    "verify": verify,
+    "rollback": rollback,
+    "history": history,
+}

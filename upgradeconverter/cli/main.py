@@ -1,0 +1,105 @@
+"""From arguments to exit status: settings, pack, disk, command, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from upgradeconverter import preflight
+from upgradeconverter.cli.arguments import parser, split_words
+from upgradeconverter.cli.commands import COMMANDS, Context
+from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.engine.report import Report, as_text
+from upgradeconverter.engine.run import outcome_of
+from upgradeconverter.engine.session import Session
+from upgradeconverter.errors import DiskFailedError, InternalError, UpgradeConverterError
+from upgradeconverter.model.outcome import Outcome
+from upgradeconverter.packs import find
+from upgradeconverter.settings import Settings, load
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(argv: list[str]) -> int:
+    """Carry out one command line; returns the exit status. Prints exactly one report on standard output."""
+    as_json = "--output=json" in argv or any(pair == ("--output", "json") for pair in zip(argv, argv[1:], strict=False))
+    report = Report(command="run")
+    try:
+        arguments = parser().parse_args(argv)
+        report.command, report.phase = split_words(arguments.words)
+        settings = load(_flags(arguments), os.environ, _kernel_command_line())
+        _dispatch(report, settings)
+    except UpgradeConverterError as error:
+        report.fail(error, outcome_of(error))
+    except OSError as error:
+        failure = DiskFailedError("working on", str(error.filename or "the disk"), error.strerror or str(error))
+        report.fail(failure, Outcome.ROLLED_BACK)
+    except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f"{where.tb_frame.f_code.co_name} line {where.tb_lineno}" if where is not None else "?"
+        report.fail(InternalError(f"{error!r} in {place}"), Outcome.WEDGED)
+    else:
+        if settings.strict:
+            report.judge_strictly()
+    return _print(report, as_json=as_json)
+
+
+def _print(report: Report, *, as_json: bool) -> int:
+    text = json.dumps(report.document(), indent=2, ensure_ascii=True) + "\n" if as_json else as_text(report)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return report.exit_status
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, object]:
+    names = ("persist", "pack", "target", "dry_run", "strict", "read_back")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _kernel_command_line() -> str:
+    try:
+        with open("/proc/cmdline", encoding="utf-8", errors="replace") as text:
+            return text.read()
+    except OSError:
+        return ""
+
+
+def _dispatch(report: Report, settings: Settings) -> None:
+    if report.command == "packs":
+        report.outcome = Outcome.INFORMATION
+        report.details["packs"] = _packs(settings)
+        return
+    if settings.switched_off and report.command == "run":
+        report.warnings.append("switched off on the kernel command line")
+        return
+    pack = find.load(settings.pack, settings.pack_roots)
+    disk = PosixDisk.at(settings.persist or pack.default_persist)
+    try:
+        session = Session(
+            disk=disk,
+            pack=pack,
+            agents=settings.agents,
+            asked=settings.target or "",
+            release=preflight.read_release(pack.release_files),
+        )
+        context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
+        COMMANDS[report.command](context)
+    finally:
+        disk.close()
+
+
+def _packs(settings: Settings) -> list[str]:
+    lines = []
+    for name in find.names(settings.pack_roots):
+        pack = find.load(name, settings.pack_roots)
+        lines.append(f"{name}: {pack.summary} Layouts: {', '.join(pack.order.labels)}.")
+        lines += [f"{name}: {m.id} ({m.phase}, since {m.since}): {m.summary}" for m in pack.migrations]
+    return lines

@@ -1,0 +1,1 @@
+"""The only layer with effects on a file system."""

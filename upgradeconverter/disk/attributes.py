@@ -1,0 +1,104 @@
+"""Owner, mode, extended attributes (ACLs and capabilities among them) and times: capture, apply, compare.
+
+The one door to the `xattr` package. Paths go through `/proc/self/fd`, so a symbolic link is never followed and symlinks and
+device nodes can have attributes too (xattr(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from upgradeconverter.model.entry import XATTR_PREFIX
+
+if TYPE_CHECKING:
+    from upgradeconverter.model.plan import Attributes
+
+# What the kernel keeps for itself and refuses to have set.
+_NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
+
+
+def _place(folder_fd: int, name: str) -> bytes:
+    return os.fsencode(f"/proc/self/fd/{folder_fd}/{name}" if name else f"/proc/self/fd/{folder_fd}")
+
+
+def read_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
+    """Return all extended attributes of an entry, without following it; empty where none are supported."""
+    import xattr
+
+    options = xattr.XATTR_NOFOLLOW if name else 0
+    place = _place(folder_fd, name)
+    try:
+        names = [os.fsencode(found) for found in xattr.listxattr(place, options)]
+        return {key: xattr.getxattr(place, os.fsdecode(key), options) for key in names if key not in _NOT_OURS}
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+            return {}
+        raise
+
+
+def read_labels(folder_fd: int, name: str) -> dict[str, str]:
+    """Return our own attributes of an entry by name without the prefix."""
+    prefix = XATTR_PREFIX.encode()
+    found = read_xattrs(folder_fd, name)
+    return {
+        key.removeprefix(prefix).decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in found.items()
+        if key.startswith(prefix)
+    }
+
+
+def write_xattrs(folder_fd: int, name: str, attributes: dict[bytes, bytes]) -> None:
+    """Set extended attributes of an entry, without following it."""
+    import xattr
+
+    options = xattr.XATTR_NOFOLLOW if name else 0
+    for key, value in sorted(attributes.items()):
+        xattr.setxattr(_place(folder_fd, name), os.fsdecode(key), value, options)
+
+
+def write_labels(folder_fd: int, name: str, labels: tuple[tuple[str, str], ...]) -> None:
+    """Set our own attributes; an empty value removes one."""
+    import xattr
+
+    options = xattr.XATTR_NOFOLLOW if name else 0
+    for label, value in labels:
+        if value:
+            xattr.setxattr(_place(folder_fd, name), XATTR_PREFIX + label, value.encode(), options)
+            continue
+        try:
+            xattr.removexattr(_place(folder_fd, name), XATTR_PREFIX + label, options)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+
+
+def apply(folder_fd: int, name: str, attributes: Attributes) -> None:
+    """Give an existing entry owner, then mode, then labels, then times; None leaves what is there. `""` is the folder itself."""
+    where: int | str = name or folder_fd
+    dir_fd = folder_fd if name else None
+    before = os.stat(where, dir_fd=dir_fd, follow_symlinks=False) if name else os.fstat(folder_fd)
+    uid = before.st_uid if attributes.uid is None else attributes.uid
+    gid = before.st_gid if attributes.gid is None else attributes.gid
+    mode = before.st_mode & 0o7777 if attributes.mode is None else attributes.mode
+    if (uid, gid) != (before.st_uid, before.st_gid):
+        _chown(folder_fd, name, uid, gid)
+    # chown clears setuid and setgid, so the mode comes after it.
+    if mode != before.st_mode & 0o7777 or (uid, gid) != (before.st_uid, before.st_gid):
+        os.chmod(_place(folder_fd, name), mode)
+    write_labels(folder_fd, name, attributes.labels)
+    if attributes.mtime_ns is not None or attributes.atime_ns is not None:
+        atime = before.st_atime_ns if attributes.atime_ns is None else attributes.atime_ns
+        mtime = before.st_mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns
+        if name:
+            os.utime(name, ns=(atime, mtime), dir_fd=folder_fd, follow_symlinks=False)
+        else:
+            os.utime(folder_fd, ns=(atime, mtime))
+
+
+def _chown(folder_fd: int, name: str, uid: int, gid: int) -> None:
+    if name:
+        os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
+    else:
+        os.fchown(folder_fd, uid, gid)

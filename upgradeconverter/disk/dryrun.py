@@ -1,0 +1,52 @@
+"""A disk that can be looked at but not changed: reading verbs pass, every other verb is a mistake of the caller (D6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from upgradeconverter.disk.port import Disk
+
+_READING = frozenset(
+    {
+        "find",
+        "entries",
+        "read",
+        "survey",
+        "sha256",
+        "manifest",
+        "same_content",
+        "domain",
+        "space",
+        "vault_state",
+        "is_open",
+        "is_immutable",
+    },
+)
+
+
+class EffectInDryRunError(Exception):
+    """A dry run tried to change something: a mistake in this program; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunDisk:
+    """Wraps a disk; `read_only(disk)` gives it the type of the port."""
+
+    disk: Disk
+
+    def __getattr__(self, verb: str) -> object:
+        """Pass a reading verb through; refuse every other one when it is called."""
+        if verb in _READING:
+            return getattr(self.disk, verb)
+
+        def refuse(*_: object, **__: object) -> NoReturn:
+            raise EffectInDryRunError(verb)
+
+        return refuse
+
+
+def read_only(disk: Disk) -> Disk:
+    """Return a disk on which a dry run can do no harm."""
+    return DryRunDisk(disk)  # type: ignore[return-value]

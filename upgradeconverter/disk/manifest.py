@@ -1,0 +1,53 @@
+"""Lists of what lies in a file or tree, with a checksum of the content, to compare copies by."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upgradeconverter.model.entry import Kind
+
+CHUNK = 1 << 20
+_ZEROS = bytes(CHUNK)
+
+
+def line(*, kind: Kind, size: int, mode: int, crc: int, path: str) -> str:
+    """Return one line: kind, size, mode in octal, CRC-32 of the content, path as a JSON string."""
+    return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {json.dumps(path)}\n"
+
+
+def add_chunk(crc: int, index: int, chunk: bytes | memoryview) -> int:
+    """Fold one aligned chunk of a file into its checksum.
+
+    A chunk of nothing but zeros does not count, so a hole and written zeros have the same checksum and holes need not be read.
+    """
+    if chunk == _ZEROS[: len(chunk)]:
+        return crc
+    return zlib.crc32(chunk, zlib.crc32(index.to_bytes(8, "little"), crc))
+
+
+def file_crc(fd: int, size: int) -> int:
+    """Return the checksum of an open file, reading only its data."""
+    crc = 0
+    for index in data_chunks(fd, size):
+        crc = add_chunk(crc, index, os.pread(fd, CHUNK, index * CHUNK))
+    return crc
+
+
+def data_chunks(fd: int, size: int) -> list[int]:
+    """Return the numbers of the aligned chunks of an open file that hold data (lseek(2), SEEK_DATA and SEEK_HOLE)."""
+    found: list[int] = []
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError:
+            break
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        first = max(start // CHUNK, found[-1] + 1 if found else 0)
+        found.extend(range(first, -(-end // CHUNK)))
+        position = end
+    return found

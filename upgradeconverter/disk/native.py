@@ -1,0 +1,95 @@
+"""System calls that the standard library does not offer: `renameat2`, `syncfs`, and the ioctls for flags and encryption policies.
+
+Numbers are from `linux/fs.h` and `linux/fscrypt.h`. Imported only when there is work to do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+
+_RENAME_NOREPLACE = 1
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
+_FS_IOC_GET_ENCRYPTION_KEY_STATUS = 0xC080661A
+_FS_IMMUTABLE = 0x10
+_FS_APPEND = 0x20
+_KEY_BY_IDENTIFIER = 2
+_KEY_PRESENT = 2
+_NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _raise(path: str) -> None:
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), path)
+
+
+def rename_exclusively(source_fd: int, source: str, target_fd: int, target: str) -> None:
+    """Rename without replacing anything; FileExistsError when the target exists (renameat2(2), RENAME_NOREPLACE)."""
+    result = _libc.renameat2(source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE)
+    if result == 0:
+        return
+    if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+        _raise(target)
+    # Some file systems lack the flag. Under the lock nobody else of ours creates the name in between.
+    try:
+        os.stat(target, dir_fd=target_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+
+
+def sync_filesystem(fd: int, path: str) -> None:
+    """Write back everything of the file system that holds a descriptor (syncfs(2); reports errors since Linux 5.8)."""
+    if _libc.syncfs(fd) != 0:
+        _raise(path)
+
+
+def has_fixed_flag(fd: int) -> bool:
+    """Return whether the immutable or append-only flag is set (FS_IOC_GETFLAGS)."""
+    buffer = bytearray(8)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer, True)
+    except OSError:
+        return False
+    flags: int = struct.unpack("=Q", buffer)[0]
+    return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
+
+
+def clear_fixed_flag(fd: int) -> None:
+    """Clear the immutable and append-only flags; used only inside our own trash."""
+    buffer = bytearray(8)
+    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer, True)
+    flags: int = struct.unpack("=Q", buffer)[0]
+    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags & ~(_FS_IMMUTABLE | _FS_APPEND)))
+
+
+def encryption_policy(fd: int) -> bytes:
+    """Return the raw encryption policy of an open directory or file, empty when there is none."""
+    buffer = bytearray(struct.pack("=Q24s", 24, b""))
+    try:
+        fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_POLICY_EX, buffer, True)
+    except OSError as error:
+        if error.errno in _NO_POLICY:
+            return b""
+        raise
+    size: int = struct.unpack_from("=Q", buffer)[0]
+    return bytes(buffer[8 : 8 + size])
+
+
+def has_key(fd: int, policy: bytes) -> bool | None:
+    """Return whether the key of a version 2 policy is present; None for version 1, whose keys the kernel does not tell."""
+    if policy[0] != 2:
+        return None
+    specifier = struct.pack("=II16s16s24s", _KEY_BY_IDENTIFIER, 0, policy[8:24], b"", b"")
+    buffer = bytearray(specifier + bytes(128 - len(specifier)))
+    fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_KEY_STATUS, buffer, True)
+    status: int = struct.unpack_from("=I", buffer, 64)[0]
+    return status == _KEY_PRESENT

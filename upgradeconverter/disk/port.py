@@ -1,0 +1,178 @@
+"""The `Disk` port: every verb that the engine may use on a file system, with its durability promise.
+
+All paths are relative to the root and never leave it: no verb follows a symbolic link, in any component (D7). Nothing is
+durable before a `sync_*` verb that covers it has returned. A verb that fails raises `OSError` and may have done part of its
+work only where its docstring says so. This module knows nothing of plans, journals or packs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upgradeconverter.model.entry import Domain, Entry, Space, TreeFacts
+    from upgradeconverter.model.plan import Attributes
+
+ENGINE_FOLDER = ".upgradeconverter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOrder:
+    """What to copy and how.
+
+    Attributes:
+        additions: files (path inside, content) that are put into the copy of a directory.
+        omissions: paths inside that are left out.
+        sha256: whether the SHA-256 of a regular file is to be computed on the way.
+        after: attributes that the top of the copy gets instead of the source's.
+    """
+
+    source: str
+    target: str
+    after: Attributes
+    additions: tuple[tuple[str, bytes], ...] = ()
+    omissions: tuple[str, ...] = ()
+    sha256: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyReceipt:
+    """What a copy turned out to be.
+
+    Attributes:
+        identity: inode of the copy's top.
+        manifest: one line per entry of the copy: kind, size, mode, CRC-32 of content, path; sorted by path.
+        sha256: digest of the content where it was asked for.
+    """
+
+    identity: int
+    manifest: str
+    sha256: str | None = None
+
+
+class Disk(Protocol):
+    """A root directory and the verbs on it."""
+
+    # --- looking: no effect at all, not even on access times -----------------------------------------------------------
+
+    def find(self, path: str, *, labels: bool = False) -> Entry | None:
+        """Return the facts of a path, or None where nothing is there or a component is no directory."""
+        ...
+
+    def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
+        """Return what lies directly in a directory, sorted by name, without the engine's own folder."""
+        ...
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the content of a regular file; OSError EFBIG when it is larger than `limit` bytes."""
+        ...
+
+    def survey(self, path: str) -> TreeFacts:
+        """Walk a file or tree and return its facts."""
+        ...
+
+    def sha256(self, path: str) -> str:
+        """Return the SHA-256 of a regular file's content, in hexadecimal."""
+        ...
+
+    def manifest(self, path: str) -> str:
+        """Return the manifest of what lies at a path, in the form of `CopyReceipt.manifest`; reads all content."""
+        ...
+
+    def same_content(self, first: str, second: str, additions: Iterable[tuple[str, bytes]] = ()) -> bool:
+        """Return whether the second equals the first (plus additions) in kinds, content and, inside trees, owner and mode."""
+        ...
+
+    def domain(self, path: str) -> Domain:
+        """Return the domain of an existing directory, or of the nearest existing one above the path."""
+        ...
+
+    def space(self, path: str) -> Space:
+        """Return what is free on the file system of an existing directory."""
+        ...
+
+    def vault_state(self, path: str) -> str:
+        """Return `missing`, `locked`, `read-only`, `not a directory`, `plain` or `usable` for a vault directory."""
+        ...
+
+    def is_open(self, path: str) -> bool:
+        """Return whether another process holds a regular file open (best effort, from a lease)."""
+        ...
+
+    def is_immutable(self, path: str) -> bool:
+        """Return whether the immutable or append-only flag of a path forbids to change it."""
+        ...
+
+    # --- acting --------------------------------------------------------------------------------------------------------
+
+    def make_directory(self, path: str, attributes: Attributes) -> int:
+        """Make a directory that must not exist; return its identity."""
+        ...
+
+    def write_file(self, path: str, content: bytes, attributes: Attributes) -> int:
+        """Make a file that must not exist, with content; return its identity."""
+        ...
+
+    def make_link(self, path: str, destination: str) -> int:
+        """Make a symbolic link that must not exist; return its identity."""
+        ...
+
+    def copy(self, order: CopyOrder, *, progress: Progress | None = None) -> CopyReceipt:
+        """Copy a file or tree with all metadata, holes and hard links to a name that must not exist.
+
+        May leave a partial copy when it fails. Raises SourceChangedError when the source changes under the copy.
+        """
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename within a domain; FileExistsError when the target exists. Atomic."""
+        ...
+
+    def set_attributes(self, path: str, attributes: Attributes) -> None:
+        """Set owner, then mode, then labels, then times; may have done part when it fails. Idempotent."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file or tree; nothing there is fine. May have removed part when it fails."""
+        ...
+
+    def remove_directory(self, path: str) -> bool:
+        """Remove a directory if it is there and empty; return whether it is gone."""
+        ...
+
+    def append(self, path: str, content: bytes) -> None:
+        """Append to a file, which is made (0600) if missing, and make the content durable before returning."""
+        ...
+
+    def truncate(self, path: str, size: int) -> None:
+        """Cut a file and make that durable before returning."""
+        ...
+
+    # --- durability ----------------------------------------------------------------------------------------------------
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        ...
+
+    def sync_file(self, path: str) -> None:
+        """Make a file's, or a directory's own, content and attributes durable."""
+        ...
+
+    def sync_filesystem(self, path: str) -> None:
+        """Make everything on the file system that holds a directory durable; raises on any write error since mount."""
+        ...
+
+
+class Progress(Protocol):
+    """Told of bytes that went by, so that people and watchdogs see that something moves."""
+
+    def __call__(self, size: int) -> None:
+        """Take note of `size` more bytes."""
+        ...
+
+
+class SourceChangedError(Exception):
+    """The source of a copy changed while it was read."""

@@ -1,0 +1,418 @@
+"""The real disk: every verb of the port, relative to one root descriptor.
+
+Calling sequence: `PosixDisk.at(path)`, verbs, `close`. See `port` for what each verb promises.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from upgradeconverter.disk import attributes as attrs
+from upgradeconverter.disk import copying, native
+from upgradeconverter.disk.manifest import CHUNK, file_crc, line
+from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
+from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, kind_of, names, regular_file, walk
+from upgradeconverter.errors import RootMissingError
+from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from upgradeconverter.model.plan import Attributes
+
+_LEASE_REFUSED = (errno.EAGAIN, errno.EBUSY)
+
+
+@dataclass(frozen=True, slots=True)
+class PosixDisk:
+    """A directory of the running system."""
+
+    root_fd: int
+    root_path: str
+
+    @classmethod
+    def at(cls, path: str) -> PosixDisk:
+        """Open a root directory; RootMissingError when it is not there."""
+        try:
+            return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), os.path.realpath(path))
+        except OSError as error:
+            raise RootMissingError(path, (error.strerror or "nothing").lower()) from error
+
+    def close(self) -> None:
+        """Let the root go."""
+        os.close(self.root_fd)
+
+    # --- looking -------------------------------------------------------------------------------------------------------
+
+    def find(self, path: str, *, labels: bool = False) -> Entry | None:
+        """See `Disk.find`."""
+        try:
+            with holder(self.root_fd, path) as (fd, name):
+                return self._entry(fd, name, path, labels=labels)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise
+
+    def _entry(self, fd: int, name: str, path: str, *, labels: bool) -> Entry:
+        facts = os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.fstat(fd)
+        return entry_of(path, facts, attrs.read_labels(fd, name) if labels else {})
+
+    def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
+        """See `Disk.entries`."""
+        with folder(self.root_fd, path) as fd:
+            return tuple(
+                self._entry(fd, name, f"{path}/{name}" if path else name, labels=labels)
+                for name in names(fd)
+                if name != ENGINE_FOLDER
+            )
+
+    def read(self, path: str, limit: int) -> bytes:
+        """See `Disk.read`."""
+        with self._file(path) as fd:
+            if os.fstat(fd).st_size > limit:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+            parts = []
+            while part := os.read(fd, CHUNK):
+                parts.append(part)
+            return b"".join(parts)
+
+    @contextmanager
+    def _file(self, path: str) -> Iterator[int]:
+        with holder(self.root_fd, path) as (above, name), regular_file(above, name) as fd:
+            yield fd
+
+    def survey(self, path: str) -> TreeFacts:
+        """See `Disk.survey`."""
+        with holder(self.root_fd, path) as (above, name):
+            top = os.stat(name, dir_fd=above, follow_symlinks=False)
+            digest = hashlib.sha256(_fingerprint("", top))
+            seen: set[int] = set()
+            count, size, allocated = 1, top.st_size if stat.S_ISREG(top.st_mode) else 0, top.st_blocks * 512
+            tops: list[str] = []
+            if stat.S_ISDIR(top.st_mode):
+                with folder(above, name) as fd:
+                    for inner, _, inner_name, facts in walk(fd):
+                        digest.update(_fingerprint(inner, facts))
+                        count += 1
+                        if inner == inner_name:
+                            tops.append(inner)
+                        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+                            if facts.st_ino in seen:
+                                continue
+                            seen.add(facts.st_ino)
+                        size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+                        allocated += facts.st_blocks * 512
+        return TreeFacts(
+            entries=count,
+            size=size,
+            allocated=allocated,
+            fingerprint=digest.hexdigest(),
+            mounts=self._mounts_inside(path),
+            immutable=(path,) if self.is_immutable(path) else (),
+            top_names=tuple(tops),
+        )
+
+    def _mounts_inside(self, path: str) -> tuple[str, ...]:
+        top = f"{self.root_path.rstrip('/')}/{path}"
+        found = []
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+            for text in lines:
+                # proc(5): the fifth field is the mount point, with octal escapes.
+                point = text.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n")
+                point = point.replace("\\134", "\\")
+                if point == top or point.startswith(top + "/"):
+                    found.append(path + point[len(top) :])
+        return tuple(sorted(found))
+
+    def sha256(self, path: str) -> str:
+        """See `Disk.sha256`."""
+        with self._file(path) as fd, os.fdopen(os.dup(fd), "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def manifest(self, path: str) -> str:
+        """See `Disk.manifest`."""
+        lines: list[tuple[str, str]] = []
+        with holder(self.root_fd, path) as (above, name):
+            top = os.stat(name, dir_fd=above, follow_symlinks=False)
+            lines.append(("", _manifest_line("", above, name, top)))
+            if stat.S_ISDIR(top.st_mode):
+                with folder(above, name) as fd:
+                    lines.extend((p, _manifest_line(p, inner, n, facts)) for p, inner, n, facts in walk(fd))
+        return "".join(text for _, text in sorted(lines))
+
+    def same_content(self, first: str, second: str, additions: Iterable[tuple[str, bytes]] = ()) -> bool:
+        """See `Disk.same_content`."""
+        one, two = self.find(first), self.find(second)
+        if one is None or two is None or one.kind is not two.kind:
+            return False
+        if one.kind is not Kind.DIRECTORY:
+            return one.size == two.size and _without_top(self.manifest(first)) == _without_top(self.manifest(second))
+        added = dict(additions)
+        expected, found = self._tree_content(first), self._tree_content(second)
+        for name, content in added.items():
+            if found.pop(name, ("", "", ""))[1] != hashlib.sha256(content).hexdigest():
+                return False
+        return expected == found
+
+    def _tree_content(self, path: str) -> dict[str, tuple[str, str, str]]:
+        """Return kind, content and owner with mode of everything below a directory, by path inside."""
+        found: dict[str, tuple[str, str, str]] = {}
+        with folder(self.root_fd, path) as top:
+            for inner, fd, name, facts in walk(top):
+                content = str(facts.st_rdev)
+                if stat.S_ISREG(facts.st_mode):
+                    with regular_file(fd, name) as file_fd, os.fdopen(os.dup(file_fd), "rb") as stream:
+                        content = hashlib.file_digest(stream, "sha256").hexdigest()
+                elif stat.S_ISLNK(facts.st_mode):
+                    content = os.readlink(name, dir_fd=fd)
+                found[inner] = (kind_of(facts.st_mode), content, f"{facts.st_mode:o} {facts.st_uid}:{facts.st_gid}")
+        return found
+
+    def domain(self, path: str) -> Domain:
+        """See `Disk.domain`."""
+        while (entry := self.find(path)) is None or entry.kind is not Kind.DIRECTORY:
+            path = path.rpartition("/")[0]
+        key, encrypted = self._domain_key(path)
+        home = path
+        while home:
+            above = home.rpartition("/")[0]
+            if self._domain_key(above)[0] != key:
+                break
+            home = above
+        return Domain(home=home, key=key, encrypted=encrypted)
+
+    def _domain_key(self, path: str) -> tuple[str, bool]:
+        with folder(self.root_fd, path) as fd:
+            policy = native.encryption_policy(fd)
+            return f"{_mount_id(fd)}:{os.fstat(fd).st_dev}:{policy.hex()}", bool(policy)
+
+    def space(self, path: str) -> Space:
+        """See `Disk.space`."""
+        with folder(self.root_fd, path) as fd:
+            facts, device = os.fstatvfs(fd), os.fstat(fd).st_dev
+        return Space(
+            filesystem=f"{os.major(device)}:{os.minor(device)}",
+            free=facts.f_bavail * facts.f_frsize,
+            # Some file systems (btrfs) have no fixed number of inodes and say 0 of 0.
+            free_inodes=facts.f_favail if facts.f_files else 1 << 40,
+            block_size=facts.f_frsize,
+        )
+
+    def vault_state(self, path: str) -> str:
+        """See `Disk.vault_state`."""
+        entry = self.find(path)
+        if entry is None:
+            return "missing"
+        if entry.kind is not Kind.DIRECTORY:
+            return "not a directory"
+        with folder(self.root_fd, path) as fd:
+            policy = native.encryption_policy(fd)
+            if policy and not _is_unlocked(fd, policy):
+                return "locked"
+            if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
+                return "read-only"
+        return "usable" if policy else "plain"
+
+    def is_open(self, path: str) -> bool:
+        """See `Disk.is_open`."""
+        try:
+            with self._file(path) as fd:
+                # fcntl(2): a write lease is granted only when nobody else has the file open.
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        except OSError as error:
+            return error.errno in _LEASE_REFUSED
+        return False
+
+    def is_immutable(self, path: str) -> bool:
+        """See `Disk.is_immutable`."""
+        entry = self.find(path)
+        if entry is None or entry.kind not in (Kind.FILE, Kind.DIRECTORY):
+            return False
+        with self._folder_or_file(path) as fd:
+            return native.has_fixed_flag(fd)
+
+    @contextmanager
+    def _folder_or_file(self, path: str) -> Iterator[int]:
+        entry = self.find(path)
+        opener = folder(self.root_fd, path) if entry and entry.kind is Kind.DIRECTORY else self._file(path)
+        with opener as fd:
+            yield fd
+
+    # --- acting --------------------------------------------------------------------------------------------------------
+
+    def make_directory(self, path: str, attributes: Attributes) -> int:
+        """See `Disk.make_directory`."""
+        with holder(self.root_fd, path) as (fd, name):
+            os.mkdir(name, 0o700, dir_fd=fd)
+            attrs.apply(fd, name, attributes)
+            return os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+
+    def write_file(self, path: str, content: bytes, attributes: Attributes) -> int:
+        """See `Disk.write_file`."""
+        with holder(self.root_fd, path) as (fd, name):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file_fd = os.open(name, flags, 0o600, dir_fd=fd)
+            try:
+                _write_all(file_fd, content)
+                identity = os.fstat(file_fd).st_ino
+            finally:
+                os.close(file_fd)
+            attrs.apply(fd, name, attributes)
+            return identity
+
+    def make_link(self, path: str, destination: str) -> int:
+        """See `Disk.make_link`."""
+        with holder(self.root_fd, path) as (fd, name):
+            os.symlink(destination, name, dir_fd=fd)
+            return os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+
+    def copy(self, order: CopyOrder, *, progress: Progress | None = None) -> CopyReceipt:
+        """See `Disk.copy`."""
+        return copying.copy(self.root_fd, order, progress)
+
+    def rename(self, source: str, target: str) -> None:
+        """See `Disk.rename`."""
+        with holder(self.root_fd, source) as (from_fd, from_name), holder(self.root_fd, target) as (to_fd, to_name):
+            native.rename_exclusively(from_fd, from_name, to_fd, to_name)
+
+    def set_attributes(self, path: str, attributes: Attributes) -> None:
+        """See `Disk.set_attributes`."""
+        with holder(self.root_fd, path) as (fd, name):
+            attrs.apply(fd, name, attributes)
+
+    def remove(self, path: str) -> None:
+        """See `Disk.remove`."""
+        entry = self.find(path)
+        if entry is None:
+            return
+        with holder(self.root_fd, path) as (above, name):
+            if entry.kind is not Kind.DIRECTORY:
+                os.unlink(name, dir_fd=above)
+                return
+            folders = [""]
+            with folder(above, name) as top:
+                for inner, fd, inner_name, facts in walk(top):
+                    if stat.S_ISDIR(facts.st_mode):
+                        folders.append(inner)
+                    else:
+                        os.unlink(inner_name, dir_fd=fd)
+                for inner in reversed(folders[1:]):
+                    with holder(top, inner) as (fd, inner_name):
+                        os.rmdir(inner_name, dir_fd=fd)
+            os.rmdir(name, dir_fd=above)
+
+    def remove_directory(self, path: str) -> bool:
+        """See `Disk.remove_directory`."""
+        if self.find(path) is None:
+            return True
+        try:
+            with holder(self.root_fd, path) as (fd, name):
+                os.rmdir(name, dir_fd=fd)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        return True
+
+    def append(self, path: str, content: bytes) -> None:
+        """See `Disk.append`."""
+        with holder(self.root_fd, path) as (fd, name):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            file_fd = os.open(name, flags, 0o600, dir_fd=fd)
+            try:
+                before = os.fstat(file_fd).st_size
+                try:
+                    _write_all(file_fd, content)
+                except OSError:
+                    # Half a record would look like damage once another follows it.
+                    os.ftruncate(file_fd, before)
+                    raise
+                os.fdatasync(file_fd)
+            finally:
+                os.close(file_fd)
+
+    def truncate(self, path: str, size: int) -> None:
+        """See `Disk.truncate`."""
+        with holder(self.root_fd, path) as (fd, name):
+            file_fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                os.ftruncate(file_fd, size)
+                os.fsync(file_fd)
+            finally:
+                os.close(file_fd)
+
+    # --- durability ----------------------------------------------------------------------------------------------------
+
+    def sync_directory(self, path: str) -> None:
+        """See `Disk.sync_directory`."""
+        with folder(self.root_fd, path) as fd:
+            os.fsync(fd)
+
+    def sync_file(self, path: str) -> None:
+        """See `Disk.sync_file`."""
+        entry = self.find(path)
+        if entry is not None and entry.kind in (Kind.FILE, Kind.DIRECTORY):
+            with self._folder_or_file(path) as fd:
+                os.fsync(fd)
+
+    def sync_filesystem(self, path: str) -> None:
+        """See `Disk.sync_filesystem`."""
+        with folder(self.root_fd, path) as fd:
+            native.sync_filesystem(fd, path)
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _fingerprint(path: str, facts: os.stat_result) -> bytes:
+    mode, owner = facts.st_mode, f"{facts.st_uid}:{facts.st_gid}"
+    # A directory's own size and time may change by nothing more than being listed or emptied by fsck; its names are in here.
+    own = "" if stat.S_ISDIR(mode) else f"{facts.st_size}:{facts.st_mtime_ns}"
+    return os.fsencode(f"{path}\0{mode:o}:{owner}:{own}:{facts.st_ino}\n")
+
+
+def _manifest_line(path: str, fd: int, name: str, facts: os.stat_result) -> str:
+    crc, size = 0, 0
+    if stat.S_ISREG(facts.st_mode):
+        size = facts.st_size
+        with regular_file(fd, name) as file_fd:
+            crc = file_crc(file_fd, size)
+    return line(kind=kind_of(facts.st_mode), size=size, mode=stat.S_IMODE(facts.st_mode), crc=crc, path=path)
+
+
+def _without_top(manifest: str) -> list[str]:
+    """Return kind, size and checksum of a single file's manifest, without its mode."""
+    kind, size, _, crc, _ = manifest.split(" ", 4)
+    return [kind, size, crc]
+
+
+def _mount_id(fd: int) -> str:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        for text in lines:
+            if text.startswith("mnt_id:"):
+                return text.split()[1]
+    return ""
+
+
+def _is_unlocked(fd: int, policy: bytes) -> bool:
+    known = native.has_key(fd, policy)
+    if known is not None:
+        return known
+    # Version 1 policies keep keys where the kernel does not tell. A locked directory refuses even an unnamed file (ENOKEY).
+    try:
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
+    except OSError as error:
+        return error.errno != errno.ENOKEY
+    return True

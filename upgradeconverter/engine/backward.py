@@ -1,0 +1,169 @@
+"""The plan that takes a finished run back: every step of its journal turned round, newest first.
+
+A run that is `done` has no trash any more, so this is a conversion of its own, with its own journal and its own undo. What was
+written to the new place since then goes back with it. Content, owner, mode, xattrs and times come back as they were recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.engine.executor import steps_from_payload
+from upgradeconverter.engine.places import parent
+from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step, Wave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.journal.log import Transaction
+
+
+def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str) -> Plan:
+    """Return the plan that undoes finished transactions, given oldest first."""
+    waves: list[Wave] = []
+    skips: list[Skip] = []
+    about: dict[str, Any] = {}
+    for transaction in reversed(tuple(transactions)):
+        begin = transaction.payload(RecordKind.BEGIN) or {}
+        staged = transaction.payload(RecordKind.STAGED) or {"steps": []}
+        about = begin.get("run", {})
+        forward = steps_from_payload(staged)
+        steps: list[Step] = []
+        arriving = {step.source for step in forward if step.source is not None}
+        for step in reversed(forward):
+            turned = _turn(disk, step, forward, arriving)
+            if isinstance(turned, Skip):
+                skips.append(turned)
+            elif turned is not None:
+                steps.append(replace(turned, number=len(steps), group=step.group))
+        steps = [replace(step, number=number) for number, step in enumerate(_in_order(steps))]
+        times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
+        restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
+        waves.append(Wave(steps=tuple(steps), touched=_now(disk, steps), restore=restore))
+    return Plan(
+        pack=pack,
+        source=str(about.get("target", "")),
+        target=str(about.get("source", "")),
+        waves=tuple(wave for wave in waves if wave.steps),
+        skips=tuple(skips),
+    )
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """Put directories that come back before what goes into them; everything else keeps its order."""
+    folders = [s for s in steps if s.shape is Shape.CREATE and s.made_of == "directory"]
+    folders.sort(key=lambda s: (s.target or "").count("/"))
+    return [*folders, *(s for s in steps if s not in folders)]
+
+
+def _has_times(step: Step) -> bool:
+    return step.made_of == "directory" and step.shape is Shape.RETIRE and step.before.mtime_ns is not None
+
+
+def _times_of(step: Step) -> tuple[str, int, int]:
+    return step.source or "", step.before.atime_ns or 0, step.before.mtime_ns or 0
+
+
+def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str | None]) -> Step | Skip | None:
+    """Return the step that undoes one step, None when there is nothing to do, or why it cannot be done."""
+    if step.shape in (Shape.RENAME, Shape.COPY):
+        return _move_back(disk, step, forward)
+    if step.shape is Shape.RETIRE:
+        return _bring_back(disk, step)
+    if step.shape is Shape.ADJUST:
+        return replace(step, after=_without_times(step.before), before=step.after)
+    if step.target is not None and parent(step.target) in arriving:
+        # A file that was put inside something before its rename is left out when that goes back: see `_move_back`.
+        return None
+    return _drop_new(disk, step)
+
+
+def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip:
+    target, source = step.target or "", step.source or ""
+    entry = disk.find(target)
+    if entry is None:
+        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot go back")
+    if disk.find(source) is not None:
+        return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
+    here, there = disk.domain(parent(target)), disk.domain(parent(source))
+    inside = [(s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"]
+    added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
+    tree = disk.survey(target)
+    return replace(
+        step,
+        operation="Move",
+        shape=Shape.RENAME if here.key == there.key and not added else Shape.COPY,
+        source=target,
+        target=source,
+        source_home=here.home,
+        target_home=there.home,
+        after=_without_times(step.before) if entry.kind is not Kind.DIRECTORY else step.before,
+        before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid, labels=step.after.labels),
+        expected=Precondition(
+            identity=entry.identity,
+            kind=entry.kind.value,
+            size=entry.size,
+            mtime_ns=entry.mtime_ns,
+            fingerprint=tree.fingerprint,
+        ),
+        sha256=None,
+        additions=(),
+        omissions=added,
+        size=tree.size,
+        allocated=tree.allocated,
+        entries=tree.entries,
+    )
+
+
+def _is(disk: Disk, path: str, digest: str) -> bool:
+    entry = disk.find(path)
+    return entry is not None and entry.kind is Kind.FILE and disk.sha256(path) == digest
+
+
+def _bring_back(disk: Disk, step: Step) -> Step | Skip | None:
+    source = step.source or ""
+    if disk.find(source) is not None:
+        return None
+    home = disk.domain(parent(source)).home
+    base = replace(step, shape=Shape.CREATE, target=source, target_home=home, source=None, expected=None, twin=None)
+    if step.made_of == "directory":
+        return replace(base, operation="EnsureDirectory", after=step.before, why="")
+    if step.twin is not None and disk.find(step.twin) is not None:
+        return replace(base, operation="Copy", made_of="copy", source=step.twin, after=step.before, why="")
+    return Skip(path=source, reason=Reason.CHANGED_MEANWHILE, detail="what it was a duplicate of is gone")
+
+
+def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
+    target = step.target or ""
+    entry = disk.find(target)
+    if entry is None:
+        return None
+    home = disk.domain(parent(target)).home
+    base = replace(step, operation="Retire", shape=Shape.RETIRE, source=target, source_home=home, target=None, why="made by the run")
+    identity = Precondition(identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint="")
+    return replace(base, expected=identity, before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid))
+
+
+def _without_times(attributes: Attributes) -> Attributes:
+    """What was written since then keeps its own times."""
+    return replace(attributes, mtime_ns=None, atime_ns=None)
+
+
+def _now(disk: Disk, steps: Iterable[Step]) -> tuple[tuple[str, int, int], ...]:
+    folders: dict[str, None] = {"": None}
+    for step in steps:
+        for path in (step.source_home, step.target_home, *(parent(p) for p in (step.source, step.target) if p)):
+            folders[path] = None
+    found = []
+    for path in folders:
+        entry = disk.find(path)
+        if entry is not None:
+            found.append((path, entry.atime_ns, entry.mtime_ns))
+    return tuple(found)
+

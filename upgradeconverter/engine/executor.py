@@ -1,0 +1,362 @@
+"""Carries out one wave as one transaction: begin, stage, sync, flip, commit, retire, done; or all the way back.
+
+Calling sequence: `run_wave` for a new wave; `engine.recover` builds an Executor on a transaction found open and calls
+`go_forth` or `go_back`. Both use the same methods: there is one path for every operation.
+
+Guarantees: D1-D5 of `docs/durability.md`. After an exception nothing is worse than before: either the wave was put back
+(DiskFailedError), or the journal says how far it came (WedgedError).
+
+Must not know: packs, layouts, plans of other waves.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.disk.port import SourceChangedError
+from upgradeconverter.engine import steps as handlers
+from upgradeconverter.engine.machine import RunMachine
+from upgradeconverter.engine.places import folder_of, manifest_path, parent, stage_folder, trash_folder
+from upgradeconverter.engine.states import State
+from upgradeconverter.engine.steps import StepRefusedError, Work
+from upgradeconverter.errors import DiskFailedError, WedgedError
+from upgradeconverter.model.outcome import ItemStatus, Reason
+from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, step_from_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.journal.log import Journal
+    from upgradeconverter.journal.record import RecordKind
+
+_PRIVATE = Attributes(mode=0o700)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What became of one step of the plan; `step` is what was carried out in the end."""
+
+    step: Step
+    status: ItemStatus
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Executor:
+    """One transaction.
+
+    Attributes:
+        run: what `begin` records about the run: id, direction, pack, layouts, plan digest.
+        steps: what is carried out; shrinks while staging, then stays as `staged` records it.
+        touched, restore: see `Wave`.
+        read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
+    """
+
+    disk: Disk
+    journal: Journal
+    txid: str
+    steps: tuple[Step, ...]
+    touched: tuple[tuple[str, int, int], ...] = ()
+    restore: tuple[tuple[str, int, int], ...] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    read_back: str = "none"
+    progress: Progress | None = None
+    results: dict[int, StepResult] = field(default_factory=dict)
+    work: Work = field(init=False)
+    machine: RunMachine = field(init=False)
+    initial: State = State.PREPARED
+
+    def __post_init__(self) -> None:
+        """Build the handlers' context and the machine."""
+        self.work = Work(disk=self.disk, txid=self.txid, contents=self.contents, progress=self.progress)
+        self.machine = RunMachine(self._record, self.initial)
+
+    def _record(self, kind: RecordKind, payload: dict[str, Any]) -> None:
+        self.journal.append(self.txid, kind, payload)
+
+    # --- a new wave ----------------------------------------------------------------------------------------------------
+
+    def run_wave(self) -> tuple[StepResult, ...]:
+        """Carry the wave out; returns what became of each step.
+
+        Raises:
+            DiskFailedError: the disk refused something; all was put back.
+            WedgedError: it refused the way back as well.
+        """
+        self._check_all()
+        if not self.steps:
+            return tuple(self.results.values())
+        self._make_folder(folder_of(""))
+        self.machine.move("begin", self._begin_payload())
+        try:
+            self._stage()
+        except OSError as error:
+            self._put_back(error)
+        if not self.steps:
+            self._abandon()
+            return tuple(self.results.values())
+        try:
+            self.machine.move("flip", self._staged_payload())
+            self.go_forth()
+        except OSError as error:
+            self._put_back(error)
+        return tuple(self.results[number] for number in sorted(self.results))
+
+    def _begin_payload(self) -> dict[str, Any]:
+        return {
+            "run": dict(self.run),
+            "steps": [as_data(step) for step in self.steps],
+            "touched": [list(entry) for entry in self.touched],
+            "restore": [list(entry) for entry in self.restore],
+        }
+
+    def _staged_payload(self) -> dict[str, Any]:
+        return {
+            "steps": [as_data(step) for step in self.steps],
+            "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
+        }
+
+    def _check_all(self) -> None:
+        for group in self._groups():
+            try:
+                for step in group:
+                    handlers.check_source(self.disk, step, deep=False)
+            except StepRefusedError as refused:
+                self._drop(group, refused.reason, refused.detail)
+
+    def _groups(self) -> tuple[tuple[Step, ...], ...]:
+        numbers = dict.fromkeys(step.group for step in self.steps)
+        return tuple(tuple(step for step in self.steps if step.group == number) for number in numbers)
+
+    def _drop(self, group: Iterable[Step], reason: Reason, detail: str) -> None:
+        """Leave a whole group alone: what must flip together flips together or not at all (D10)."""
+        for step in group:
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
+            self.work.staged.pop(step.number, None)
+            if step.shape in (Shape.COPY, Shape.CREATE):
+                self.disk.remove(self.work.stage_path(step))
+        gone = {step.number for step in group}
+        self.steps = tuple(step for step in self.steps if step.number not in gone)
+
+    # --- staging -------------------------------------------------------------------------------------------------------
+
+    def _stage_homes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s.target_home for s in self.steps if s.shape in (Shape.COPY, Shape.CREATE)))
+
+    def _stage(self) -> None:
+        for home in self._stage_homes():
+            self._make_folder(stage_folder(home, self.txid))
+        manifests: dict[str, list[str]] = {}
+        for group in self._groups():
+            self._stage_group(group, manifests)
+        for home in self._stage_homes():
+            text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
+            self._make_folder(parent(manifest_path(home, self.txid)))
+            self.disk.write_file(manifest_path(home, self.txid), text, Attributes(mode=0o600))
+            # J2: one sync covers every staged file, directory and link of this file system, and the manifest.
+            self.disk.sync_filesystem(folder_of(home))
+        if self.read_back != "none":
+            self._read_back()
+
+    def _stage_group(self, group: tuple[Step, ...], manifests: dict[str, list[str]]) -> None:
+        lines: dict[str, list[str]] = {}
+        try:
+            for step in group:
+                receipt = handlers.stage(self.work, step)
+                if receipt is not None:
+                    lines.setdefault(step.target_home, []).append(f"{step.number}\n{receipt.manifest}")
+        except StepRefusedError as refused:
+            self._refuse_group(group, refused)
+        except SourceChangedError as error:
+            self._drop(group, Reason.CHANGED_MEANWHILE, str(error))
+        except OSError as error:
+            # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
+            reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
+            self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+        else:
+            for home, texts in lines.items():
+                manifests.setdefault(home, []).extend(texts)
+
+    def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
+        claimed = next((s for s in group if s.sha256 is not None), None)
+        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None:
+            self._drop(group, refused.reason, refused.detail)
+            return
+        before = self.steps
+        self._drop(group, refused.reason, refused.detail)
+        aside = handlers.quarantined(self.work, claimed)
+        self._make_folder(parent(aside.target or ""))
+        self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step in self.steps)
+        self.results[claimed.number] = StepResult(
+            step=aside,
+            status=ItemStatus.QUARANTINED,
+            reason=refused.reason,
+            detail=refused.detail,
+        )
+
+    def _read_back(self) -> None:
+        for step in self.steps:
+            if step.shape is not Shape.COPY:
+                continue
+            if self.read_back == "sample" and step.number % 16:
+                continue
+            additions = tuple((name, self.contents[digest]) for name, digest in step.additions)
+            if not self.disk.same_content(step.source or "", self.work.stage_path(step), additions):
+                message = "the staged copy reads back differently"
+                raise OSError(5, message, self.work.stage_path(step))
+
+    # --- forth ---------------------------------------------------------------------------------------------------------
+
+    def go_forth(self) -> None:
+        """Finish a transaction from wherever it stands (FLIPPING, COMMITTED or RETIRED)."""
+        if self.machine.state is State.FLIPPING:
+            self._flip()
+        if self.machine.state is State.COMMITTED:
+            self._retire()
+        if self.machine.state is State.RETIRED:
+            self.machine.move("finish")
+            self.sweep()
+
+    def _flip(self) -> None:
+        for step in self.steps:
+            handlers.flip(self.work, step)
+        for step in self.steps:
+            if step.shape in (Shape.RENAME, Shape.ADJUST) and self.disk.find(step.target or "") is not None:
+                self.disk.sync_file(step.target or "")
+        self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
+        self.machine.move("check")
+        for step in self.steps:
+            if step.shape is not Shape.RETIRE and "T" not in self.work.who(step, ours_only=True):
+                message = "the target is not there after the flip"
+                raise OSError(5, message, step.target)
+        self.machine.move("commit")
+
+    def _retire(self) -> None:
+        homes = dict.fromkeys(s.source_home for s in self.steps if s.shape in (Shape.COPY, Shape.RETIRE))
+        for home in homes:
+            self._make_folder(trash_folder(home, self.txid))
+        for step in self.steps:
+            refused = handlers.retire(self.work, step)
+            result = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
+            if refused is not None:
+                result = replace(result, reason=refused.reason, detail=refused.detail)
+            self.results[step.number] = result
+        self._sync(folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step))
+        self._restore_times(self.restore)
+        self.machine.move("retire")
+
+    def sweep(self) -> None:
+        """Delete what is garbage once the transaction is closed: trash, stage, manifests, empty folders (J6)."""
+        homes = {home for step in self.steps for home in (step.source_home, step.target_home)} | {""}
+        for home in sorted(homes, key=len, reverse=True):
+            sweep_home(self.disk, home, self.txid)
+
+    # --- back ----------------------------------------------------------------------------------------------------------
+
+    def _put_back(self, error: OSError) -> None:
+        """Undo after the disk failed; ends in DiskFailedError or WedgedError, never returns."""
+        problem = error.strerror or str(error)
+        try:
+            if self.machine.state is State.STAGING:
+                self._abandon()
+            else:
+                self.go_back()
+        except OSError as second:
+            raise WedgedError(self.txid, second.strerror or str(second)) from error
+        raise DiskFailedError("converting", str(error.filename or ""), problem) from error
+
+    def _abandon(self) -> None:
+        for home in self._all_homes():
+            self.disk.remove(stage_folder(home, self.txid))
+        self.sweep()
+        self._restore_times(self.touched)
+        self.machine.move("abandon")
+
+    def _all_homes(self) -> tuple[str, ...]:
+        steps = [*self.steps, *(result.step for result in self.results.values())]
+        return tuple(dict.fromkeys(s.target_home for s in steps if s.shape in (Shape.COPY, Shape.CREATE)))
+
+    def go_back(self) -> None:
+        """Undo a transaction from wherever it stands, in reverse order of its steps."""
+        if self.machine.state is State.STAGING:
+            self._abandon()
+            return
+        if self.machine.state is not State.ROLLING_BACK:
+            self.machine.move("undo")
+        for step in reversed(self.steps):
+            if step.shape in (Shape.COPY, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
+                self._make_folder(stage_folder(step.target_home, self.txid))
+            handlers.back(self.work, step)
+        self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
+        for home in self._all_homes():
+            self.disk.remove(stage_folder(home, self.txid))
+        self.sweep()
+        self._restore_times(self.touched)
+        self.machine.move("undone")
+        for step in self.steps:
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.UNDONE)
+
+    # --- helpers -------------------------------------------------------------------------------------------------------
+
+    def _restore_times(self, times: Iterable[tuple[str, int, int]]) -> None:
+        for path, atime_ns, mtime_ns in times:
+            if self.disk.find(path) is not None:
+                self.disk.set_attributes(path, Attributes(atime_ns=atime_ns, mtime_ns=mtime_ns))
+                self.disk.sync_file(path)
+
+    def _sync(self, folders: Iterable[str]) -> None:
+        for folder in dict.fromkeys(folders):
+            if self.disk.find(folder) is not None:
+                self.disk.sync_directory(folder)
+
+    def _make_folder(self, path: str) -> None:
+        """Make one of the engine's own folders with everything above it, durably."""
+        missing = []
+        while path and self.disk.find(path) is None:
+            missing.append(path)
+            path = parent(path)
+        for folder in reversed(missing):
+            self.disk.make_directory(folder, _PRIVATE)
+            self.disk.sync_directory(parent(folder))
+
+
+def sweep_home(disk: Disk, home: str, txid: str) -> None:
+    """Delete a closed transaction's leftovers in one domain, and the engine's folders there that are empty."""
+    folder = folder_of(home)
+    if disk.find(folder) is None:
+        return
+    for path in (trash_folder(home, txid), stage_folder(home, txid), manifest_path(home, txid)):
+        disk.remove(path)
+    for name in ("trash", "stage", "manifest"):
+        disk.remove_directory(f"{folder}/{name}")
+    if home:
+        disk.remove_directory(folder)
+
+
+def executor_for(disk: Disk, journal: Journal, wave: Wave, txid: str, **options: Any) -> Executor:
+    """Return the executor of a new wave."""
+    return Executor(
+        disk=disk,
+        journal=journal,
+        txid=txid,
+        steps=wave.steps,
+        touched=wave.touched,
+        restore=wave.restore,
+        **options,
+    )
+
+
+def steps_from_payload(payload: Mapping[str, Any]) -> tuple[Step, ...]:
+    """Read the steps of a `begin` or `staged` record."""
+    return tuple(step_from_data(data) for data in payload["steps"])
+
+
+def digest_of(content: bytes) -> str:
+    """Return the name under which small contents are referred to."""
+    return hashlib.sha256(content).hexdigest()

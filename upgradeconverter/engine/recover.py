@@ -1,0 +1,141 @@
+"""What every start does first: look at the open transactions of the journal and finish or undo each.
+
+Guarantees: a transaction is touched only if every one of its steps is in a state that the recovery table lists (D1, D4);
+otherwise UnknownStateError and nothing was changed. Running again is the same as running once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from upgradeconverter.engine.executor import Executor, steps_from_payload, sweep_home
+from upgradeconverter.engine.places import folder_of
+from upgradeconverter.engine.states import STATE_OF_RECORD
+from upgradeconverter.engine.steps import StepRefusedError, check_source
+from upgradeconverter.errors import NothingToRollBackError, UnknownStateError, WedgedError
+from upgradeconverter.journal.decide import Verdict, decide, decide_all
+from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.plan import Shape
+
+if TYPE_CHECKING:
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.journal.log import Journal, JournalView, Transaction
+    from upgradeconverter.model.plan import Step
+
+# Until a flip is known to be committed, a target of another inode is someone else's.
+_OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What became of one open transaction: `finished` or `undone`."""
+
+    txid: str
+    run: str
+    last: str
+    result: str
+
+
+def open_homes(transaction: Transaction) -> tuple[str, ...]:
+    """Return the homes of the domains that a transaction lies in; all must be there before it is touched."""
+    steps = _steps_of(transaction)
+    return tuple(dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home)))
+
+
+def _steps_of(transaction: Transaction):  # type: ignore[no-untyped-def]
+    payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
+    return steps_from_payload(payload)
+
+
+def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Executor:
+    """Return an executor that stands where an open transaction stopped."""
+    begin = transaction.payload(RecordKind.BEGIN) or {}
+    staged = transaction.payload(RecordKind.STAGED) or {}
+    executor = Executor(
+        disk=disk,
+        journal=journal,
+        txid=transaction.txid,
+        steps=_steps_of(transaction),
+        touched=tuple((p, a, m) for p, a, m in begin.get("touched", [])),
+        restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
+        run=begin.get("run", {}),
+        initial=STATE_OF_RECORD[transaction.last],
+    )
+    executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
+    return executor
+
+
+def judge(executor: Executor, last: RecordKind) -> Verdict:
+    """Return what the disk allows for a transaction; UnknownStateError names the step that fits no row."""
+    verdicts = []
+    for step in executor.steps:
+        who = executor.work.who(step, ours_only=last in _OURS_ONLY)
+        verdict = decide(step.shape, last, who)
+        if verdict is Verdict.REFUSE:
+            raise UnknownStateError(executor.txid, step.number, last.value, f"{who} ({step.source} -> {step.target})")
+        if verdict is Verdict.FORTH and last is RecordKind.STAGED and step.shape is Shape.COPY and "G" in who:
+            verdict = _unless_changed(executor, step)
+        verdicts.append(verdict)
+    return decide_all(tuple(verdicts))
+
+
+def _unless_changed(executor: Executor, step: Step) -> Verdict:
+    # The old system may have run and written since: then the staged copy is old, and the source is whole.
+    try:
+        check_source(executor.disk, step, deep=True)
+    except StepRefusedError:
+        return Verdict.BACK
+    return Verdict.FORTH
+
+
+def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False) -> tuple[Recovery, ...]:
+    """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
+
+    Raises:
+        UnknownStateError: nothing was touched.
+        WedgedError: the disk refused.
+        NothingToRollBackError: with `undo`, a transaction is past the point up to which it can be undone.
+    """
+    pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in view.open]
+    judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
+    done = []
+    for transaction, executor, verdict in reversed(judged):
+        backwards = verdict is Verdict.BACK or undo
+        if backwards and verdict is not Verdict.BACK:
+            check_undo(executor)
+        try:
+            if backwards:
+                executor.go_back()
+            else:
+                executor.go_forth()
+        except OSError as error:
+            raise WedgedError(transaction.txid, error.strerror or str(error)) from error
+        done.append(
+            Recovery(
+                txid=transaction.txid,
+                run=str(executor.run.get("run", "")),
+                last=transaction.last.value,
+                result="undone" if backwards else "finished",
+            ),
+        )
+    sweep_closed(disk, view)
+    return tuple(done)
+
+
+def check_undo(executor: Executor) -> None:
+    """Raise NothingToRollBackError unless every step can still be taken back."""
+    for step in executor.steps:
+        who = executor.work.who(step, ours_only=True)
+        if decide(step.shape, RecordKind.UNDO, who) is Verdict.REFUSE:
+            raise NothingToRollBackError(f"step {step.number} past its undo: {who}")
+
+
+def sweep_closed(disk: Disk, view: JournalView) -> None:
+    """Delete what transactions left that were closed but not swept before the machine stopped (J6)."""
+    for transaction in view.transactions:
+        if transaction.is_open:
+            continue
+        for home in {*open_homes(transaction), ""}:
+            if disk.find(folder_of(home)) is not None:
+                sweep_home(disk, home, transaction.txid)

@@ -1,0 +1,161 @@
+"""What a run tells: one document for tools, the same as text for people. Knows no disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
+from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome
+from upgradeconverter.model.plan import Shape
+
+if TYPE_CHECKING:
+    from upgradeconverter.engine.executor import StepResult
+    from upgradeconverter.errors import UpgradeConverterError
+    from upgradeconverter.model.operation import Skip
+    from upgradeconverter.model.plan import Plan, Step
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """Everything that `--output json` prints; see `schema.json` for the meaning of each field."""
+
+    command: str
+    phase: str = "all"
+    outcome: Outcome = Outcome.NOTHING_TO_DO
+    exit_status: int = EXIT_DONE
+    source: str | None = None
+    target: str | None = None
+    plan_digest: str | None = None
+    run: str | None = None
+    items: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    space: list[dict[str, Any]] = field(default_factory=list)
+    recovered: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as the one JSON document."""
+        return {
+            "command": self.command,
+            "phase": self.phase,
+            "outcome": self.outcome.value,
+            "exit_status": self.exit_status,
+            "from": self.source,
+            "target": self.target,
+            "plan_digest": self.plan_digest,
+            "run": self.run,
+            "items": self.items,
+            "skipped": self.skipped,
+            "warnings": self.warnings,
+            "space": self.space,
+            "recovered": self.recovered,
+            "details": self.details,
+            "error": self.error,
+        }
+
+    def take_plan(self, plan: Plan) -> None:
+        """Note what is going to be done and what is left alone."""
+        self.source, self.target, self.plan_digest = plan.source, plan.target, plan.digest
+        self.items = [item_of(step, ItemStatus.PLANNED) for step in plan.steps if is_shown(step)]
+        self.take_skips(plan.skips)
+        self.warnings.extend(plan.warnings)
+        self.space = [
+            {
+                "filesystem": need.filesystem,
+                "free": need.free,
+                "needed": need.needed,
+                "reserve": need.reserve,
+                "free_inodes": need.free_inodes,
+                "needed_inodes": need.needed_inodes,
+            }
+            for need in plan.space
+        ]
+
+    def take_skips(self, skips: tuple[Skip, ...]) -> None:
+        """Note what is left alone, each by name and reason (D8)."""
+        self.skipped.extend({"path": s.path, "reason": s.reason.value, "detail": s.detail} for s in skips)
+
+    def take_results(self, results: list[StepResult]) -> None:
+        """Replace the plan's items by what became of them; what was left after all is reported by name."""
+        self.items = []
+        for result in results:
+            if is_shown(result.step):
+                self.items.append(item_of(result.step, result.status))
+            if result.reason is not None:
+                path = result.step.source or result.step.target or ""
+                self.skipped.append({"path": path, "reason": result.reason.value, "detail": result.detail})
+
+    def fail(self, error: UpgradeConverterError, outcome: Outcome) -> None:
+        """Note why the command ended."""
+        self.outcome, self.exit_status = outcome, error.exit_status
+        self.error = {"code": error.code, "message": error.message, "hint": error.hint}
+
+    def judge_strictly(self) -> None:
+        """With --strict, something left alone is a failure."""
+        if self.skipped and self.exit_status == EXIT_DONE:
+            self.exit_status = EXIT_DEVIATIONS
+
+
+def is_shown(step: Step) -> bool:
+    """Return whether a step is reported as an item: all but the files that only travel inside another step."""
+    return not (step.shape is Shape.CREATE and step.made_of == "file" and step.source is None and step.operation == "Write")
+
+
+def item_of(step: Step, status: ItemStatus) -> dict[str, Any]:
+    """Return one item of the report."""
+    return {
+        "migration": step.migration,
+        "operation": step.operation,
+        "source": step.source,
+        "target": step.target if step.target is not None else step.twin,
+        "transfer": step.shape.value,
+        "status": status.value,
+        "size": step.size,
+    }
+
+
+def as_text(report: Report) -> str:
+    """Return the report for people."""
+    lines = [f"{report.command} ({report.phase}): {report.outcome.value}"]
+    if report.source is not None:
+        lines.append(f"  layout {report.source} -> {report.target}")
+    lines += [f"  recovered: transaction {r['txid']} after {r['last']}: {r['result']}" for r in report.recovered]
+    for item in report.items:
+        arrow = f" -> {item['target']}" if item["target"] and item["target"] != item["source"] else ""
+        lines.append(f"  {item['status']:<11} {item['operation']:<15} {item['source'] or ''}{arrow} [{item['transfer']}]")
+    lines += _skipped_text(report.skipped)
+    lines += [f"  warning: {text}" for text in report.warnings]
+    lines += [
+        f"  space: file system {s['filesystem']}: {s['needed']} of {s['free']} bytes, {s['needed_inodes']} inodes"
+        for s in report.space
+    ]
+    lines += _details_text(report.details)
+    if report.error is not None:
+        lines += [f"  {report.error['code']}: {report.error['message']}", f"  {report.error['hint']}"]
+    return "\n".join(line.encode("utf-8", "backslashreplace").decode() for line in lines) + "\n"
+
+
+def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
+    if not skipped:
+        return []
+    lines = ["  left alone:"]
+    known = {reason.value: texts for reason, texts in CATALOGUE.items()}
+    for skip in skipped:
+        sentence, advice = known[skip["reason"]]
+        lines.append(f"    {skip['path']!r}: {skip['reason']} ({skip['detail']})")
+        lines.append(f"      {sentence} {advice}")
+    return lines
+
+
+def _details_text(details: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in details.items():
+        if isinstance(value, list):
+            lines.append(f"  {name}:")
+            lines += [f"    {entry}" for entry in value]
+        else:
+            lines.append(f"  {name}: {value}")
+    return lines

@@ -1,0 +1,283 @@
+"""The handlers of a step: stage, flip, retire, and back. Each is idempotent: it looks at who exists and does what is left.
+
+Knows `Disk` verbs and one step at a time; knows no journal, no waves and no order between steps.
+
+Guarantees: no handler replaces or removes anything that is not the step's own staged copy, and nothing here is durable before
+the caller has synced the folders that `folders_of_flip` and its siblings name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from upgradeconverter.disk.port import CopyOrder, CopyReceipt
+from upgradeconverter.engine.places import join, parent, quarantine_path, stage_folder, trash_folder
+from upgradeconverter.journal.decide import presence
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from upgradeconverter.disk.port import Disk, Progress
+
+
+class StepRefusedError(Exception):
+    """This step, and with it its group, cannot be done; nothing of it was published."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """Keep the reason for the report."""
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One transaction's context for the handlers.
+
+    Attributes:
+        contents: bytes of small files by SHA-256.
+        staged: identity of each staged copy by step number; also what a target must be to count as ours.
+    """
+
+    disk: Disk
+    txid: str
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    staged: dict[int, int] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def stage_path(self, step: Step) -> str:
+        """Return where a step's copy is staged."""
+        return f"{stage_folder(step.target_home, self.txid)}/{step.number}"
+
+    def target_path(self, step: Step) -> str:
+        """Return where the target is, or has to go: inside a directory that was renamed already, it went along."""
+        target = step.target or ""
+        if step.shape is Shape.CREATE and step.twin is not None and self.disk.find(parent(target)) is None:
+            return step.twin
+        return target
+
+    def trash_path(self, step: Step) -> str:
+        """Return where a step's source is put away."""
+        return f"{trash_folder(step.source_home, self.txid)}/{step.number}"
+
+    def who(self, step: Step, *, ours_only: bool) -> str:
+        """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
+        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) and step.source is not None
+        stages = step.shape in (Shape.COPY, Shape.CREATE)
+        retires = step.shape in (Shape.COPY, Shape.RETIRE)
+        target = self.disk.find(self.target_path(step)) if step.target is not None else None
+        if ours_only and target is not None and not self._is_ours(step, target.identity):
+            target = None
+        return presence(
+            source=has_source and self.disk.find(step.source or "") is not None,
+            staged=stages and self.disk.find(self.stage_path(step)) is not None,
+            target=target is not None,
+            trash=retires and self.disk.find(self.trash_path(step)) is not None,
+        )
+
+    def _is_ours(self, step: Step, identity: int) -> bool:
+        if step.shape is Shape.ADJUST:
+            return True
+        if step.shape is Shape.RENAME:
+            return step.expected is None or identity == step.expected.identity
+        known = self.staged.get(step.number)
+        return known is None or identity == known
+
+
+def check_source(disk: Disk, step: Step, *, deep: bool) -> None:
+    """Raise StepRefusedError unless the source is still what the plan saw; `deep` walks a tree."""
+    expected = step.expected
+    if expected is None or step.source is None:
+        return
+    entry = disk.find(step.source)
+    if entry is None:
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is gone")
+    if is_changed(expected, entry.identity, entry.size, entry.mtime_ns, directory=entry.kind.value == "directory"):
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is not what was planned for")
+    if deep and expected.fingerprint and disk.survey(step.source).fingerprint != expected.fingerprint:
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} changed inside")
+
+
+def is_changed(expected: Precondition, identity: int, size: int, mtime_ns: int, *, directory: bool) -> bool:
+    """Return whether facts differ from a precondition; a directory's own size and time change with its entries."""
+    if identity != expected.identity:
+        return True
+    return not directory and (size != expected.size or mtime_ns != expected.mtime_ns)
+
+
+def stage(work: Work, step: Step) -> CopyReceipt | None:
+    """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
+    if step.shape is Shape.COPY:
+        return _stage_copy(work, step)
+    if step.shape is Shape.CREATE:
+        return _stage_new(work, step)
+    check_source(work.disk, step, deep=step.shape is Shape.RENAME)
+    if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
+        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
+    return None
+
+
+def _stage_copy(work: Work, step: Step) -> CopyReceipt:
+    check_source(work.disk, step, deep=False)
+    source = step.source or ""
+    if work.disk.is_open(source):
+        raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
+    additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
+    order = CopyOrder(
+        source=source,
+        target=work.stage_path(step),
+        after=step.after,
+        additions=additions,
+        omissions=step.omissions,
+        sha256=step.sha256 is not None,
+    )
+    receipt = work.disk.copy(order, progress=work.progress)
+    if step.sha256 is not None and receipt.sha256 != step.sha256:
+        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{source} has SHA-256 {receipt.sha256}, not {step.sha256}")
+    # The source must be the same after the copy as before it, or the copy may mix two states.
+    check_source(work.disk, step, deep=True)
+    work.staged[step.number] = receipt.identity
+    return receipt
+
+
+def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
+    path = work.stage_path(step)
+    if step.made_of == "copy":
+        receipt = work.disk.copy(CopyOrder(source=step.source or "", target=path, after=step.after))
+        work.staged[step.number] = receipt.identity
+        return receipt
+    if step.made_of == "directory":
+        work.staged[step.number] = work.disk.make_directory(path, step.after)
+    elif step.made_of == "file":
+        work.staged[step.number] = work.disk.write_file(path, work.contents[step.why], step.after)
+    else:
+        work.staged[step.number] = work.disk.make_link(path, step.why)
+    return None
+
+
+def quarantined(work: Work, step: Step) -> Step:
+    """Return the step that sets the source of a step aside instead of publishing it."""
+    home = step.source_home
+    return replace(
+        step,
+        operation="Quarantine",
+        shape=Shape.RENAME,
+        target=quarantine_path(home, work.txid, step.number),
+        target_home=home,
+        after=Attributes(),
+        before=Attributes(),
+        sha256=None,
+        additions=(),
+    )
+
+
+def flip(work: Work, step: Step) -> None:
+    """Publish: bring the target to its name. FileExistsError when someone else has the name."""
+    target = step.target or ""
+    if step.shape is Shape.RENAME:
+        if work.disk.find(step.source or "") is not None:
+            work.disk.set_attributes(step.source or "", step.after)
+            work.disk.rename(step.source or "", target)
+    elif step.shape in (Shape.COPY, Shape.CREATE):
+        if work.disk.find(work.stage_path(step)) is not None:
+            work.disk.rename(work.stage_path(step), work.target_path(step))
+        if step.twin is not None:
+            # D2: the directory around it is published by its own rename, which must not become durable before this.
+            work.disk.sync_directory(parent(work.target_path(step)))
+    elif step.shape is Shape.ADJUST:
+        work.disk.set_attributes(target, step.after)
+
+
+def retire(work: Work, step: Step) -> StepRefusedError | None:
+    """Put the source away; returns why it was left where it is, when it changed since the plan."""
+    if step.shape not in (Shape.COPY, Shape.RETIRE) or work.disk.find(step.source or "") is None:
+        return None
+    if work.disk.find(work.trash_path(step)) is not None:
+        return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
+    if step.operation == "Copy":
+        return None
+    try:
+        check_source(work.disk, step, deep=True)
+        _check_emptied(work, step)
+    except StepRefusedError as refused:
+        return refused
+    work.disk.rename(step.source or "", work.trash_path(step))
+    return None
+
+
+def _check_emptied(work: Work, step: Step) -> None:
+    if step.shape is Shape.RETIRE and step.made_of == "directory" and work.disk.entries(step.source or ""):
+        raise StepRefusedError(Reason.UNEXPECTED_CONTENT, f"{step.source} is not empty")
+
+
+def back(work: Work, step: Step) -> None:
+    """Undo whatever of a step has happened; the caller has seen that the table allows it."""
+    disk = work.disk
+    if step.shape is Shape.ADJUST:
+        if disk.find(step.target or "") is not None:
+            disk.set_attributes(step.target or "", step.before)
+        return
+    if step.shape in (Shape.COPY, Shape.RETIRE) and disk.find(work.trash_path(step)) is not None:
+        disk.rename(work.trash_path(step), step.source or "")
+        disk.sync_directory(parent(step.source or ""))
+        disk.sync_directory(parent(work.trash_path(step)))
+    if "T" in work.who(step, ours_only=True):
+        _unpublish(work, step)
+    if step.shape is Shape.RENAME and disk.find(step.source or "") is not None:
+        # The flip sets attributes before it renames, so they may have changed although nothing was published.
+        disk.set_attributes(step.source or "", step.before)
+        disk.sync_file(step.source or "")
+
+
+def _unpublish(work: Work, step: Step) -> None:
+    disk, target = work.disk, work.target_path(step)
+    if step.shape is Shape.RENAME:
+        disk.rename(target, step.source or "")
+    elif step.made_of == "directory":
+        # Left when someone has put something into it meanwhile; an empty directory harms nobody.
+        disk.remove_directory(target)
+    elif disk.find(work.stage_path(step)) is None:
+        disk.rename(target, work.stage_path(step))
+
+
+def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
+    """Return the folders whose names a flip changes."""
+    if step.shape is Shape.RENAME:
+        return parent(step.source or ""), parent(step.target or "")
+    if step.shape in (Shape.COPY, Shape.CREATE):
+        return parent(work.stage_path(step)), parent(work.target_path(step))
+    return ()
+
+
+def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:
+    """Return the folders whose names a retirement changes."""
+    if step.shape in (Shape.COPY, Shape.RETIRE):
+        return parent(step.source or ""), parent(work.trash_path(step))
+    return ()
+
+
+def touched_folders(step: Step) -> tuple[str, ...]:
+    """Return the folders that gain or lose an entry by a step, the domains' homes included."""
+    folders = [step.source_home, step.target_home]
+    folders += [parent(path) for path in (step.source, step.target) if path is not None]
+    return tuple(dict.fromkeys(folders))
+
+
+__all__ = [
+    "StepRefusedError",
+    "Work",
+    "back",
+    "check_source",
+    "flip",
+    "folders_of_flip",
+    "folders_of_retire",
+    "is_changed",
+    "join",
+    "quarantined",
+    "retire",
+    "stage",
+    "touched_folders",
+]

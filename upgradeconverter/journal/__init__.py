@@ -1,0 +1,18 @@
+"""The durable record of runs.
+
+Definitions. A *transaction* is one wave, named by a random txid that is never reused. A *record* is one line of the journal. A
+transaction is *open* from its `begin` until its `done` or `aborted`.
+
+Invariants, cited by number:
+
+- **J1** A record is durable before the first effect that only it explains: `begin` before anything is staged, `staged` before
+  the first flip, `committed` before the first source is put away, `retired` before trash may be forgotten, `undo` before the
+  first step back.
+- **J2** Whatever a record claims is durable before the record is written: staged copies before `staged`, flips before
+  `committed`, trash before `retired`.
+- **J3** Records are only ever appended. A torn tail (the last line, without its end) is cut; any other damage is refused.
+- **J4** Each record carries the digest of the one before it, so a lost or exchanged line is seen.
+- **J5** No decision uses wall-clock time.
+- **J6** `done` comes before trash is deleted: a half-deleted trash could not be told from a complete one, so from `done` on it
+  is garbage and never read again.
+"""

@@ -1,0 +1,112 @@
+"""What to do with a step of an open transaction: last record x who exists where, as one table. Pure.
+
+Who exists is written as four letters in fixed order, `S` source, `G` staged, `T` target, `X` trash, a dot where nothing is. All
+sixteen combinations of every shape and record are decided; what the table does not list can not have been left by this engine
+and is refused.
+
+A target that is not the inode this engine staged or moved counts as absent while it could still be someone else's (until
+`committed`); it is never touched.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.plan import Shape
+
+
+class Verdict(StrEnum):
+    """What the disk allows for one step.
+
+    FORTH: go on from here (each handler finds out what is left to be done). BACK: put back, nothing is lost by it.
+    REFUSE: not a state of ours.
+    """
+
+    FORTH = "forth"
+    BACK = "back"
+    REFUSE = "refuse"
+
+
+_F, _B = Verdict.FORTH, Verdict.BACK
+
+_TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
+    Shape.COPY: {
+        # Nothing was published yet: whatever else there is, the source is what counts.
+        RecordKind.BEGIN: {"S...": _B, "SG..": _B, "S.T.": _B, "SGT.": _B},
+        RecordKind.STAGED: {
+            "SG..": _F,
+            "S.T.": _F,
+            "..T.": _F,
+            # The name was taken by someone else, or the staged copy is gone: the source is whole, so go back.
+            "SGT.": _B,
+            "S...": _B,
+        },
+        RecordKind.COMMITTED: {
+            "S.T.": _F,
+            "..TX": _F,
+            "..T.": _F,
+            "S.TX": _F,
+            # The target went away again: the source or the trash is the only copy.
+            "S...": _B,
+            "...X": _B,
+        },
+        RecordKind.RETIRED: {"..TX": _F, "..T.": _F, "S.TX": _F, "S.T.": _F},
+        RecordKind.UNDO: {
+            "S...": _B,
+            "SG..": _B,
+            "S.T.": _B,
+            "SGT.": _B,
+            "..TX": _B,
+            ".G.X": _B,
+            "...X": _B,
+        },
+    },
+    Shape.RENAME: {
+        RecordKind.BEGIN: {"S...": _B, "S.T.": _B},
+        RecordKind.STAGED: {"S...": _F, "..T.": _F, "S.T.": _B},
+        RecordKind.COMMITTED: {"..T.": _F, "S.T.": _F, "S...": _B},
+        RecordKind.RETIRED: {"..T.": _F, "S.T.": _F, "S...": _F},
+        RecordKind.UNDO: {"S...": _B, "..T.": _B},
+    },
+    Shape.CREATE: {
+        RecordKind.BEGIN: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
+        RecordKind.STAGED: {".G..": _F, "..T.": _F, ".GT.": _B, "....": _B},
+        RecordKind.COMMITTED: {"..T.": _F, "....": _F},
+        RecordKind.RETIRED: {"..T.": _F, "....": _F},
+        RecordKind.UNDO: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
+    },
+    Shape.RETIRE: {
+        RecordKind.BEGIN: {"S...": _B},
+        RecordKind.STAGED: {"S...": _F},
+        RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F},
+        RecordKind.RETIRED: {"...X": _F, "S..X": _F, "....": _F},
+        RecordKind.UNDO: {"S...": _B, "...X": _B},
+    },
+    Shape.ADJUST: {
+        RecordKind.BEGIN: {"..T.": _B, "....": _B},
+        RecordKind.STAGED: {"..T.": _F, "....": _F},
+        RecordKind.COMMITTED: {"..T.": _F, "....": _F},
+        RecordKind.RETIRED: {"..T.": _F, "....": _F},
+        RecordKind.UNDO: {"..T.": _B, "....": _B},
+    },
+}
+
+
+def presence(*, source: bool, staged: bool, target: bool, trash: bool) -> str:
+    """Return who exists as the four letters of the table."""
+    return "".join(
+        letter if here else "." for letter, here in (("S", source), ("G", staged), ("T", target), ("X", trash))
+    )
+
+
+def decide(shape: Shape, last: RecordKind, who: str) -> Verdict:
+    """Return the verdict for one step of an open transaction."""
+    return _TABLE[shape][last].get(who, Verdict.REFUSE)
+
+
+def decide_all(verdicts: tuple[Verdict, ...]) -> Verdict:
+    """Return the verdict for a transaction: one refusal refuses it, one step that must go back takes all back."""
+    if Verdict.REFUSE in verdicts:
+        return Verdict.REFUSE
+    return Verdict.BACK if Verdict.BACK in verdicts else Verdict.FORTH

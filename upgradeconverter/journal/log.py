@@ -1,0 +1,146 @@
+"""Appending to the journal and reading it back.
+
+Calling sequence: `read` once at start; then `append` for each record. `archive` moves a journal without open transactions
+aside, so that the live one stays short.
+
+Guarantees: `append` returns only when the record is durable, the file's name included (J1). `read` cuts a torn tail (J3).
+
+Errors: JournalDamagedError, JournalTooNewError; OSError from the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.errors import JournalDamagedError, JournalTooNewError
+from upgradeconverter.journal.record import NO_PREVIOUS, VERSION, FramingError, Record, RecordKind, checksum, decode, encode
+
+if TYPE_CHECKING:
+    from upgradeconverter.disk.port import Disk
+
+_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """All records of one wave, oldest first."""
+
+    txid: str
+    records: tuple[Record, ...]
+
+    @property
+    def last(self) -> RecordKind:
+        """Kind of the last record."""
+        return self.records[-1].kind
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still has to be finished or undone."""
+        return self.last not in (RecordKind.DONE, RecordKind.ABORTED)
+
+    def payload(self, kind: RecordKind) -> dict[str, Any] | None:
+        """Return the payload of the record of that kind, or None."""
+        for record in self.records:
+            if record.kind is kind:
+                return record.payload
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalView:
+    """What the journal says: transactions in the order in which they began; `torn` is the size to cut to, or None."""
+
+    transactions: tuple[Transaction, ...] = ()
+    torn: int | None = None
+
+    @property
+    def open(self) -> tuple[Transaction, ...]:
+        """The transactions that still have to be finished or undone."""
+        return tuple(t for t in self.transactions if t.is_open)
+
+
+@dataclass(slots=True)
+class Journal:
+    """The journal file of one root."""
+
+    disk: Disk
+    path: str
+    _sequence: int = 0
+    _previous: str = NO_PREVIOUS
+    _exists: bool = False
+
+    def read(self, *, repair: bool) -> JournalView:
+        """Read everything; with `repair`, cut a torn tail durably."""
+        self._sequence, self._previous, self._exists = 0, NO_PREVIOUS, False
+        entry = self.disk.find(self.path)
+        if entry is None:
+            return JournalView()
+        self._exists = True
+        content = self.disk.read(self.path, _LIMIT)
+        records, good = self._parse(content)
+        torn = good if good < len(content) else None
+        if torn is not None and repair:
+            self.disk.truncate(self.path, torn)
+        grouped: dict[str, list[Record]] = {}
+        for record in records:
+            grouped.setdefault(record.txid, []).append(record)
+        transactions = tuple(Transaction(txid=txid, records=tuple(r)) for txid, r in grouped.items())
+        return JournalView(transactions=transactions, torn=torn)
+
+    def _parse(self, content: bytes) -> tuple[list[Record], int]:
+        records: list[Record] = []
+        offset = 0
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                record = decode(line)
+            except FramingError as error:
+                # J3: only the very last line may be torn, and a whole line without its checksum counts as torn too when a
+                # power cut left stale bytes behind the end.
+                if number == len(lines) - 1 and not lines[-1]:
+                    return records, offset
+                raise JournalDamagedError(self.path, number, "a whole record", str(error)) from error
+            self._check(record, number)
+            records.append(record)
+            offset += len(line) + 1
+        return records, offset
+
+    def _check(self, record: Record, number: int) -> None:
+        if record.sequence != self._sequence or record.previous != self._previous:
+            raise JournalDamagedError(
+                self.path,
+                number,
+                f"sequence {self._sequence} after {self._previous}",
+                f"{record.sequence} after {record.previous}",
+            )
+        version = record.payload.get("version", VERSION)
+        if not isinstance(version, int) or version > VERSION:
+            raise JournalTooNewError(self.path, version if isinstance(version, int) else -1, VERSION)
+        self._advance(record)
+
+    def _advance(self, record: Record) -> None:
+        self._sequence += 1
+        self._previous = checksum(encode(record)[:-1])
+
+    def append(self, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
+        """Write one record and make it durable."""
+        if kind is RecordKind.BEGIN:
+            payload = {**payload, "version": VERSION}
+        record = Record(sequence=self._sequence, txid=txid, kind=kind, payload=payload, previous=self._previous)
+        self.disk.append(self.path, encode(record))
+        if not self._exists:
+            folder = self.path.rpartition("/")[0]
+            self.disk.sync_directory(folder)
+            self.disk.sync_directory(folder.rpartition("/")[0])
+            self._exists = True
+        self._advance(record)
+
+    def archive(self, name: str) -> None:
+        """Move the journal aside under a name that is not in use, durably; it must have no open transaction."""
+        if self._exists:
+            self.disk.rename(self.path, name)
+            self.disk.sync_directory(self.path.rpartition("/")[0])
+            if name.rpartition("/")[0] != self.path.rpartition("/")[0]:
+                self.disk.sync_directory(name.rpartition("/")[0])
+        self._sequence, self._previous, self._exists = 0, NO_PREVIOUS, False

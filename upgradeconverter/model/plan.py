@@ -1,0 +1,191 @@
+"""Plans: what a run will do, as data. Same state and same checkpoint give a byte-identical plan (D9).
+
+A *step* is one operation together with what must still be true when it is carried out, and how it is carried out. A *group*
+flips together or not at all. A *wave* is one transaction: its groups share one set of syncs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from upgradeconverter.model.operation import Skip
+
+
+class Shape(StrEnum):
+    """How a step appears on the disk, and so which row of the recovery table it has.
+
+    RENAME: the source itself becomes the target. COPY: a staged copy becomes the target, then the source is put away.
+    CREATE: something staged becomes the target; there is no source to put away. RETIRE: the source is put away.
+    ADJUST: attributes of an existing target change.
+    """
+
+    RENAME = "rename"
+    COPY = "copy"
+    CREATE = "create"
+    RETIRE = "retire"
+    ADJUST = "adjust"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """Owner, mode and our own xattrs of one path; None keeps what is there.
+
+    Attributes:
+        labels: xattrs under `XATTR_PREFIX` by name; an empty value removes the xattr.
+        mtime_ns: modification time to set, None leaves it.
+    """
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    mtime_ns: int | None = None
+    atime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    """What the source was when the plan was made; re-checked at the moment of acting.
+
+    Attributes:
+        identity: inode number.
+        fingerprint: `TreeFacts.fingerprint` of the file or tree.
+    """
+
+    identity: int
+    kind: str
+    size: int
+    mtime_ns: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operation, ready to be carried out.
+
+    Attributes:
+        number: place in the plan, and name of its staged copy and trash entry.
+        operation: name of the operation, for people and reports.
+        made_of: for CREATE, what is staged: `directory`, `file`, `symlink`, or `copy` (of `source`, which stays).
+        source_home, target_home: homes of the domains of source and target.
+        after: attributes that the target gets; before: the ones to restore when undone.
+        expected: precondition on the source.
+        sha256: digest that the content must have.
+        twin: for RETIRE, where the same content lies under its new name; for a file put inside a directory that is renamed
+            later in the same wave, where it is after that.
+        additions: files to be added inside before publication: (path inside, digest of content).
+        size, allocated, entries: what the source holds.
+    """
+
+    number: int
+    group: int
+    migration: str
+    operation: str
+    shape: Shape
+    source: str | None = None
+    target: str | None = None
+    made_of: str = ""
+    source_home: str = ""
+    target_home: str = ""
+    after: Attributes = field(default_factory=Attributes)
+    before: Attributes = field(default_factory=Attributes)
+    expected: Precondition | None = None
+    sha256: str | None = None
+    additions: tuple[tuple[str, str], ...] = ()
+    omissions: tuple[str, ...] = ()
+    twin: str | None = None
+    why: str = ""
+    size: int = 0
+    allocated: int = 0
+    entries: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """The steps of one transaction, in order; `groups` in it share one set of syncs.
+
+    Attributes:
+        touched: directories that gain or lose entries, with access and modification time, so that an undo can restore them.
+        restore: times to set once the wave is through.
+    """
+
+    steps: tuple[Step, ...]
+    touched: tuple[tuple[str, int, int], ...] = ()
+    restore: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a plan needs on one file system, against what is there (bytes and inodes)."""
+
+    filesystem: str
+    free: int
+    needed: int
+    reserve: int
+    free_inodes: int
+    needed_inodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole run as data.
+
+    Attributes:
+        source, target: layout labels.
+        contents: bytes of small files to be written, by SHA-256; kept out of the journal.
+    """
+
+    pack: str
+    source: str
+    target: str
+    waves: tuple[Wave, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    warnings: tuple[str, ...] = ()
+    space: tuple[Need, ...] = ()
+    contents: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps of all waves, in order."""
+        return tuple(step for wave in self.waves for step in wave.steps)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what is to be done: steps, skips and both layouts; not over free space."""
+        body = {
+            "pack": self.pack,
+            "source": self.source,
+            "target": self.target,
+            "steps": [as_data(step) for step in self.steps],
+            "skips": [as_data(skip) for skip in self.skips],
+        }
+        return hashlib.sha256(canonical(body)).hexdigest()
+
+
+def canonical(data: object) -> bytes:
+    """Return the one JSON text of some data: sorted keys, no blanks, ASCII (so that any file name survives)."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def as_data(thing: Any) -> dict[str, Any]:
+    """Return a frozen dataclass as plain data for `canonical`."""
+    return asdict(thing)
+
+
+def step_from_data(data: dict[str, Any]) -> Step:
+    """Read a step back from what `as_data` made of it and JSON carried."""
+    fields = dict(data)
+    fields["shape"] = Shape(fields["shape"])
+    for name in ("after", "before"):
+        attributes = dict(fields[name])
+        attributes["labels"] = tuple((key, value) for key, value in attributes["labels"])
+        fields[name] = Attributes(**attributes)
+    if fields["expected"] is not None:
+        fields["expected"] = Precondition(**fields["expected"])
+    fields["additions"] = tuple((path, digest) for path, digest in fields["additions"])
+    fields["omissions"] = tuple(fields["omissions"])
+    return Step(**fields)

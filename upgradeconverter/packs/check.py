@@ -1,0 +1,41 @@
+"""Static health of a pack: everything that can be seen to be wrong without a disk."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upgradeconverter.packs.api import Pack
+
+
+def check(pack: Pack) -> tuple[str, ...]:
+    """Return what is wrong with a pack, each as one sentence; empty when it is sound."""
+    problems: list[str] = []
+    phases = {phase.name for phase in pack.phases}
+    ids = Counter(migration.id for migration in pack.migrations)
+    problems += [f"migration {name} is declared {count} times" for name, count in ids.items() if count > 1]
+    for migration in pack.migrations:
+        if migration.phase not in phases:
+            problems.append(f"migration {migration.id}: phase {migration.phase} is not declared")
+        problems += [f"migration {migration.id}: {name} comes after nothing" for name in migration.after if name not in ids]
+        for label in (migration.since, migration.until):
+            if label is not None and label not in pack.order.labels:
+                problems.append(f"migration {migration.id}: layout {label} is not declared")
+        for slot in migration.reads:
+            problems += _check_pattern(migration.id, slot.name, slot.pattern)
+    problems += [f"layout {label} has no slots" for label in pack.order.labels[1:] if label not in pack.layouts]
+    if pack.order.resolve(pack.default_target) is None:
+        problems.append(f"default target {pack.default_target} is not a layout")
+    return tuple(problems)
+
+
+def _check_pattern(migration: str, slot: str, pattern: str | None) -> list[str]:
+    if pattern is None:
+        return [f"migration {migration}: slot {slot} is read but has no pattern"]
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return [f"migration {migration}: slot {slot} has a bad pattern ({error})"]
+    return []

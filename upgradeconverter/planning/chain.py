@@ -1,0 +1,66 @@
+"""Which migrations lead to a target layout, in which order. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from upgradeconverter.model.version import LayoutOrder
+
+
+class Link(Protocol):
+    """What the chain needs to know of a migration."""
+
+    @property
+    def id(self) -> str:
+        """Stable name."""
+        ...
+
+    @property
+    def phase(self) -> str:
+        """Phase it belongs to."""
+        ...
+
+    @property
+    def since(self) -> str:
+        """First target layout for which it runs."""
+        ...
+
+    @property
+    def until(self) -> str | None:
+        """First target layout for which it no longer runs."""
+        ...
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Migrations that must come first."""
+        ...
+
+
+class ChainError(Exception):
+    """A pack's migrations cannot be put in order; found when the pack is checked."""
+
+
+M = TypeVar("M", bound=Link)
+
+
+def chain(migrations: tuple[M, ...], order: LayoutOrder, target: str, phase: str) -> tuple[M, ...]:
+    """Return the migrations of a phase that apply to a target layout, each behind those it must follow."""
+    wanted = [m for m in migrations if m.phase == phase and _applies(m, order, target)]
+    here = {m.id for m in wanted}
+    ordered: list[M] = []
+    while wanted:
+        placed = {m.id for m in ordered}
+        ready = next((m for m in wanted if all(a in placed or a not in here for a in m.after)), None)
+        if ready is None:
+            message = f"circle among {', '.join(m.id for m in wanted)}"
+            raise ChainError(message)
+        ordered.append(ready)
+        wanted.remove(ready)
+    return tuple(ordered)
+
+
+def _applies(migration: Link, order: LayoutOrder, target: str) -> bool:
+    started = order.reached(migration.since, target)
+    ended = migration.until is not None and order.reached(migration.until, target)
+    return started and not ended

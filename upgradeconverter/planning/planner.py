@@ -1,0 +1,527 @@
+"""Proposals and facts become a plan: order, preconditions, shapes, groups, waves, space. Pure (D9).
+
+Guarantees: no step of the plan replaces anything; every path it names was looked at; what cannot be done is a skip with a reason;
+the same input gives the same plan, whatever order the disk listed things in.
+
+Must not know: the disk, the clock, any pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import (
+    Copy,
+    EnsureDirectory,
+    Link,
+    Move,
+    Operation,
+    Proposal,
+    Retire,
+    SetAttributes,
+    Skip,
+    Write,
+)
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Attributes, Need, Plan, Precondition, Shape, Step, Wave
+from upgradeconverter.planning.conflict import Resolution, resolve
+from upgradeconverter.planning.survey import Facts, above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from upgradeconverter.model.entry import Domain, Entry
+    from upgradeconverter.model.layout import Layout
+
+# One transaction is bounded so that a power cut costs at most this much repeated work (bytes) and a short journal line.
+WAVE_BYTES = 4 << 30
+WAVE_STEPS = 1000
+_DEFAULT_FOLDER_MODE = 0o700
+
+
+class _CannotError(Exception):
+    """One operation cannot be planned; becomes a skip."""
+
+    def __init__(self, path: str, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.skip = Skip(path=path, reason=reason, detail=detail)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The plan while it is made."""
+
+    facts: Facts
+    layout: Layout
+    agents: Mapping[str, tuple[int, int]]
+    rename_allowed: bool
+    steps: list[Step] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    made: dict[str, Domain] = field(default_factory=dict)
+    group: int = 0
+
+    def add(self, step: Step) -> None:
+        """Number a step and append it."""
+        self.steps.append(replace(step, number=len(self.steps)))
+
+
+def plan(
+    proposals: Iterable[Proposal],
+    facts: Facts,
+    layout: Layout,
+    *,
+    pack: str,
+    source: str,
+    agents: Mapping[str, tuple[int, int]],
+    found: tuple[Skip, ...] = (),
+    warnings: tuple[str, ...] = (),
+    rename_allowed: bool = True,
+) -> Plan:
+    """Return the plan that carries out the proposals.
+
+    Args:
+        found: skips of the scan. agents: (uid, gid) by agent; missing agents are root.
+        rename_allowed: False plans copies everywhere, for file systems that refuse renames although nothing forbids them.
+    """
+    draft = _Draft(facts=facts, layout=layout, agents=agents, rename_allowed=rename_allowed)
+    for proposal in proposals:
+        draft.skips.extend(proposal.skips)
+        warnings += proposal.warnings
+        for operation in proposal.operations:
+            _add_operation(draft, proposal.migration, operation)
+    steps, short, needs = _fit(draft)
+    skips = sorted((*found, *draft.skips, *short), key=lambda skip: (skip.path.encode("utf-8", "surrogateescape"), skip.reason))
+    return Plan(
+        pack=pack,
+        source=source,
+        target=layout.label,
+        waves=_waves(steps, facts),
+        skips=tuple(dict.fromkeys(skips)),
+        warnings=tuple(dict.fromkeys(warnings)),
+        space=needs,
+        contents=tuple(sorted(draft.contents.items())),
+    )
+
+
+def _add_operation(draft: _Draft, migration: str, operation: Operation) -> None:
+    draft.group += 1
+    mark, contents = len(draft.steps), dict(draft.contents)
+    made, claimed = dict(draft.made), dict(draft.claimed)
+    base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
+    try:
+        _LOWER[type(operation)](draft, base, operation)
+    except _CannotError as cannot:
+        del draft.steps[mark:]
+        draft.contents, draft.made, draft.claimed = contents, made, claimed
+        draft.skips.append(cannot.skip)
+
+
+# --- one function per operation ----------------------------------------------------------------------------------------
+
+
+def _move(draft: _Draft, base: Step, operation: Move) -> None:
+    entry = _source_entry(draft, operation.source)
+    rival = draft.claimed.get(operation.target)
+    at_target = draft.facts.entries.get(operation.target)
+    other = operation.target if at_target is not None else rival[0] if rival else None
+    same = other is not None and draft.facts.same.get((operation.source, other), False)
+    verdict = resolve(occupied=other is not None, same=same)
+    if verdict is Resolution.LEAVE:
+        detail = f"{other} has other content" if at_target is not None else f"{other} is to get the same name"
+        raise _CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}")
+    if verdict is Resolution.RETIRE_SOURCE:
+        if rival is not None and at_target is None:
+            base = replace(base, group=rival[1])
+        _put_away(draft, replace(base, operation="Retire"), operation.source, twin=operation.target, why="duplicate")
+    else:
+        _transfer(draft, base, operation, entry)
+    for folder in operation.also_retire:
+        _retire_folder(draft, base, folder, leaving=operation.source)
+
+
+def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
+    target_domain = _prepare_parent(draft, base, operation.target)
+    source_domain = draft.facts.domains[above(operation.source)]
+    rename = draft.rename_allowed and source_domain.key == target_domain.key
+    step = replace(
+        _from_source(draft, base, operation.source),
+        target=operation.target,
+        target_home=target_domain.home,
+        after=_attributes_in_slot(draft, operation.slot, entry.kind, operation.labels),
+        sha256=operation.sha256,
+        shape=Shape.RENAME if rename else Shape.COPY,
+    )
+    _check_additions(draft, operation)
+    if rename:
+        for name, content in operation.additions:
+            _add_file_inside(draft, base, operation, name, content)
+    else:
+        step = replace(step, additions=tuple((n, _remember(draft, c)) for n, c in operation.additions))
+    draft.claimed[operation.target] = (operation.source, base.group)
+    draft.add(step)
+
+
+def _check_additions(draft: _Draft, operation: Move) -> None:
+    there = draft.facts.trees[operation.source].top_names
+    for name, _ in operation.additions:
+        if name in there:
+            raise _CannotError(operation.source, Reason.UNEXPECTED_CONTENT, f"it already has a {name}")
+
+
+def _add_file_inside(draft: _Draft, base: Step, operation: Move, name: str, content: bytes) -> None:
+    """Plan a file that goes into the source directory just before that is renamed as a whole."""
+    path = f"{operation.source}/{name}"
+    draft.add(
+        replace(
+            base,
+            operation="Write",
+            shape=Shape.CREATE,
+            made_of="file",
+            target=path,
+            twin=f"{operation.target}/{name}",
+            target_home=draft.facts.domains[above(path)].home,
+            after=Attributes(mode=0o644, uid=0, gid=0),
+            why=_remember(draft, content),
+            size=len(content),
+        ),
+    )
+
+
+def _copy(draft: _Draft, base: Step, operation: Copy) -> None:
+    entry = _source_entry(draft, operation.source)
+    _check_free(draft, operation.target)
+    domain = _prepare_parent(draft, base, operation.target)
+    draft.claimed[operation.target] = (operation.source, base.group)
+    draft.add(
+        replace(
+            _from_source(draft, base, operation.source),
+            shape=Shape.CREATE,
+            made_of="copy",
+            target=operation.target,
+            target_home=domain.home,
+            after=_attributes_in_slot(draft, operation.slot, entry.kind, ()),
+        ),
+    )
+
+
+def _create(draft: _Draft, base: Step, target: str, made_of: str, why: str, after: Attributes) -> None:
+    _check_free(draft, target)
+    domain = _prepare_parent(draft, base, target)
+    draft.claimed[target] = ("", base.group)
+    draft.add(
+        replace(base, shape=Shape.CREATE, made_of=made_of, target=target, target_home=domain.home, after=after, why=why),
+    )
+
+
+def _write(draft: _Draft, base: Step, operation: Write) -> None:
+    after = _attributes_in_slot(draft, operation.slot, Kind.FILE, ())
+    after = replace(after, mode=0o600 if after.mode is None else after.mode)
+    _create(draft, base, operation.target, "file", _remember(draft, operation.content), after)
+
+
+def _link(draft: _Draft, base: Step, operation: Link) -> None:
+    inside = [*operation.target.split("/")[:-1]]
+    for part in operation.destination.split("/"):
+        if part == ".." and not inside:
+            raise _CannotError(operation.target, Reason.UNEXPECTED_CONTENT, f"{operation.destination} leads out of the root")
+        inside = inside[:-1] if part == ".." else [*inside, part]
+    if operation.destination.startswith("/"):
+        raise _CannotError(operation.target, Reason.UNEXPECTED_CONTENT, f"{operation.destination} is absolute")
+    _create(draft, base, operation.target, "symlink", operation.destination, Attributes())
+
+
+def _ensure_directory(draft: _Draft, base: Step, operation: EnsureDirectory) -> None:
+    entry = draft.facts.entries.get(operation.target)
+    if entry is None and operation.target not in draft.made:
+        _create(draft, base, operation.target, "directory", "", _folder_attributes(draft, operation.target))
+        draft.made[operation.target] = _prepare_parent(draft, base, operation.target)
+    elif entry is not None and entry.kind is not Kind.DIRECTORY:
+        raise _CannotError(operation.target, Reason.NOT_A_DIRECTORY, f"found a {entry.kind.value}")
+
+
+def _retire(draft: _Draft, base: Step, operation: Retire) -> None:
+    entry = _source_entry(draft, operation.source)
+    if entry.kind is Kind.DIRECTORY:
+        _retire_folder(draft, base, operation.source, leaving="")
+    else:
+        _put_away(draft, base, operation.source, twin=None, why=operation.why)
+
+
+def _set_attributes(draft: _Draft, base: Step, operation: SetAttributes) -> None:
+    entry = _source_entry(draft, operation.target)
+    after = _attributes_in_slot(draft, operation.slot, entry.kind, ())
+    domain = draft.facts.domains[above(operation.target)]
+    draft.add(
+        replace(
+            base,
+            shape=Shape.ADJUST,
+            target=operation.target,
+            target_home=domain.home,
+            after=after,
+            before=_attributes_of(entry, after),
+        ),
+    )
+
+
+_LOWER = {
+    Move: _move,
+    Copy: _copy,
+    Write: _write,
+    Link: _link,
+    EnsureDirectory: _ensure_directory,
+    Retire: _retire,
+    SetAttributes: _set_attributes,
+}
+
+
+# --- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _source_entry(draft: _Draft, path: str) -> Entry:
+    """Return the facts of a source that can be worked with; otherwise say why not."""
+    entry = draft.facts.entries.get(path)
+    if entry is None:
+        raise _CannotError(path, Reason.CHANGED_MEANWHILE, "it is gone")
+    if path in draft.facts.unreadable:
+        raise _CannotError(path, Reason.DISK_FAILED, draft.facts.unreadable[path])
+    tree = draft.facts.trees.get(path)
+    if tree is not None and tree.mounts:
+        raise _CannotError(path, Reason.IN_USE, f"{tree.mounts[0]} is a mount point")
+    fixed = [p for p in (path, above(path)) if p in draft.facts.fixed] + list(tree.immutable if tree else ())
+    if fixed:
+        raise _CannotError(path, Reason.IMMUTABLE, f"{fixed[0]} is immutable or append-only")
+    return entry
+
+
+def _check_free(draft: _Draft, target: str) -> None:
+    if draft.facts.entries.get(target) is not None or target in draft.claimed:
+        raise _CannotError(target, Reason.TARGET_EXISTS, "the name is taken")
+
+
+def _from_source(draft: _Draft, base: Step, source: str) -> Step:
+    entry, tree = _source_entry(draft, source), draft.facts.trees[source]
+    return replace(
+        base,
+        source=source,
+        source_home=draft.facts.domains[above(source)].home,
+        before=_attributes_of(entry, None),
+        expected=Precondition(
+            identity=entry.identity,
+            kind=entry.kind.value,
+            size=entry.size,
+            mtime_ns=entry.mtime_ns,
+            fingerprint=tree.fingerprint,
+        ),
+        size=tree.size,
+        allocated=tree.allocated,
+        entries=tree.entries,
+    )
+
+
+def _put_away(draft: _Draft, base: Step, source: str, *, twin: str | None, why: str) -> None:
+    step = _from_source(draft, base, source)
+    entry = draft.facts.entries[source]
+    made_of = "directory" if entry is not None and entry.kind is Kind.DIRECTORY else "file"
+    made_of = "copy" if twin is not None else made_of
+    draft.add(replace(step, shape=Shape.RETIRE, twin=twin, why=why, made_of=made_of))
+
+
+def _retire_folder(draft: _Draft, base: Step, folder: str, *, leaving: str) -> None:
+    """Plan to put away a directory that is, or will be once `leaving` has gone, empty."""
+    entry = _source_entry(draft, folder)
+    inside = draft.facts.trees[folder].top_names
+    if any(f"{folder}/{name}" != leaving for name in inside):
+        raise _CannotError(folder, Reason.UNEXPECTED_CONTENT, "it is not empty")
+    step = _from_source(draft, replace(base, operation="Retire"), folder)
+    # Its inside changes on the way, so only the directory itself is what must stay the same.
+    expected = Precondition(identity=entry.identity, kind=entry.kind.value, size=0, mtime_ns=0, fingerprint="")
+    draft.add(replace(step, shape=Shape.RETIRE, made_of="directory", why="emptied", expected=expected, size=0, allocated=0))
+
+
+def _prepare_parent(draft: _Draft, base: Step, target: str) -> Domain:
+    """Plan every missing directory above a target; returns the domain in which the target will lie."""
+    missing, folder = [], above(target)
+    while folder not in draft.made and draft.facts.entries.get(folder) is None:
+        missing.append(folder)
+        folder = above(folder)
+    if folder in draft.made:
+        domain = draft.made[folder]
+    else:
+        _check_folder(draft, target, folder)
+        domain = draft.facts.domains[folder]
+    for path in reversed(missing):
+        step = replace(base, operation="EnsureDirectory", shape=Shape.CREATE, made_of="directory", target=path)
+        draft.add(replace(step, target_home=domain.home, after=_folder_attributes(draft, path), source=None, group=0))
+        draft.made[path] = domain
+    return domain
+
+
+def _check_folder(draft: _Draft, target: str, folder: str) -> None:
+    entry = draft.facts.entries[folder]
+    if entry is not None and entry.kind is not Kind.DIRECTORY:
+        raise _CannotError(target, Reason.NOT_A_DIRECTORY, f"{folder} is a {entry.kind.value}")
+    if folder in draft.facts.fixed:
+        raise _CannotError(target, Reason.IMMUTABLE, f"{folder} is immutable or append-only")
+
+
+def _folder_attributes(draft: _Draft, path: str) -> Attributes:
+    slot = next((s for s in draft.layout.slots if s.directory == path), None)
+    owner = slot or draft.layout.owner_of(path)
+    uid, gid = draft.agents.get(owner.owner if owner else "", (0, 0))
+    mode = slot.mode if slot else _DEFAULT_FOLDER_MODE
+    return Attributes(mode=mode, uid=uid, gid=gid)
+
+
+def _attributes_in_slot(draft: _Draft, name: str, kind: Kind, labels: tuple[tuple[str, str], ...]) -> Attributes:
+    slot = draft.layout.slot(name)
+    uid, gid = draft.agents.get(slot.owner, (0, 0))
+    mode = slot.entry_mode if kind is not Kind.DIRECTORY else None
+    return Attributes(mode=mode, uid=uid, gid=gid, labels=labels)
+
+
+def _attributes_of(entry: Entry, like: Attributes | None) -> Attributes:
+    """Return what an undo has to restore."""
+    names = dict(like.labels) if like is not None else {"owner": "", "format": ""}
+    return Attributes(
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        labels=tuple((name, entry.labels.get(name, "")) for name in sorted({*names, *entry.labels})),
+        mtime_ns=entry.mtime_ns,
+        atime_ns=entry.atime_ns,
+    )
+
+
+def _remember(draft: _Draft, content: bytes) -> str:
+    digest = hashlib.sha256(content).hexdigest()
+    draft.contents[digest] = content
+    return digest
+
+
+# --- space and waves ---------------------------------------------------------------------------------------------------
+
+
+def _reserve(free: int) -> int:
+    """Return the bytes that are never planned with: journal, directories, and what others write meanwhile."""
+    return max(1 << 20, min(16 << 20, free // 50))
+
+
+def _needed(step: Step, block: int) -> int:
+    """Return the bytes that a step takes while its source is still there."""
+    if step.shape is Shape.COPY or step.made_of == "copy":
+        return step.allocated + step.entries * block
+    return block if step.shape is Shape.CREATE else 0
+
+
+def _fit(draft: _Draft) -> tuple[tuple[Step, ...], tuple[Skip, ...], tuple[Need, ...]]:
+    """Leave out the groups that do not fit beside what is planned before them, and say what the rest needs."""
+    bytes_needed: Counter[str] = Counter()
+    inodes_needed: Counter[str] = Counter()
+    short: list[Skip] = []
+    dropped: set[int] = set()
+    spaces = {home: space for home, space in draft.facts.spaces.items()}
+    for group in dict.fromkeys(step.group for step in draft.steps):
+        steps = [step for step in draft.steps if step.group == group]
+        wanted: Counter[str] = Counter()
+        inodes: Counter[str] = Counter()
+        for step in steps:
+            space = spaces[step.target_home]
+            wanted[space.filesystem] += _needed(step, space.block_size)
+            inodes[space.filesystem] += step.entries if _needed(step, space.block_size) else 0
+        problem = _shortage(spaces.values(), bytes_needed + wanted, inodes_needed + inodes, set(+wanted))
+        if problem and group != 0:
+            dropped.add(group)
+            short.extend(Skip(path=s.source, reason=Reason.NO_SPACE, detail=problem) for s in steps if s.source and s.target)
+            continue
+        bytes_needed, inodes_needed = bytes_needed + wanted, inodes_needed + inodes
+    needs = {
+        s.filesystem: Need(
+            filesystem=s.filesystem,
+            free=s.free,
+            needed=bytes_needed[s.filesystem],
+            reserve=_reserve(s.free),
+            free_inodes=s.free_inodes,
+            needed_inodes=inodes_needed[s.filesystem],
+        )
+        for s in spaces.values()
+        if bytes_needed[s.filesystem]
+    }
+    kept = tuple(step for step in draft.steps if step.group not in dropped)
+    return _without_idle_folders(kept), tuple(short), tuple(needs[name] for name in sorted(needs))
+
+
+def _shortage(spaces: Iterable[object], wanted: Counter[str], inodes: Counter[str], where: set[str]) -> str:
+    from upgradeconverter.model.entry import Space
+
+    for space in spaces:
+        if not isinstance(space, Space) or space.filesystem not in where:
+            continue
+        usable = space.free - _reserve(space.free)
+        if wanted[space.filesystem] > usable:
+            return f"file system {space.filesystem}: needs {wanted[space.filesystem]} bytes, {max(usable, 0)} usable"
+        if inodes[space.filesystem] > space.free_inodes:
+            return f"file system {space.filesystem}: needs {inodes[space.filesystem]} inodes, {space.free_inodes} free"
+    return ""
+
+
+def _without_idle_folders(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Leave out new directories into which nothing goes any more, and number the rest anew."""
+    wanted: set[str] = set()
+    kept: list[Step] = []
+    for step in reversed(steps):
+        if step.group == 0 and step.target not in wanted:
+            continue
+        if step.target is not None:
+            wanted.add(above(step.target))
+        kept.append(step)
+    return tuple(replace(step, number=number) for number, step in enumerate(reversed(kept)))
+
+
+def _waves(steps: tuple[Step, ...], facts: Facts) -> tuple[Wave, ...]:
+    waves: list[Wave] = []
+    current: list[Step] = []
+    size = 0
+    groups = dict.fromkeys(step.group for step in steps)
+    bundles = [[s for s in steps if s.group == g] for g in groups if g != 0]
+    folders = [step for step in steps if step.group == 0]
+    current.extend(folders)
+    for bundle in bundles:
+        weight = sum(s.allocated for s in bundle if s.shape is Shape.COPY)
+        if current and (size + weight > WAVE_BYTES or len(current) + len(bundle) > WAVE_STEPS) and size:
+            waves.append(_wave(current, facts))
+            current, size = [], 0
+        current.extend(bundle)
+        size += weight or 1
+    if current:
+        waves.append(_wave(current, facts))
+    return tuple(waves)
+
+
+def _wave(steps: list[Step], facts: Facts) -> Wave:
+    folders: dict[str, None] = {}
+    for step in steps:
+        for path in (step.source_home, step.target_home, "", *(above(p) for p in (step.source, step.target) if p)):
+            folders[path] = None
+    touched = []
+    for path in folders:
+        entry = facts.entries.get(path)
+        if entry is not None:
+            touched.append((path, entry.atime_ns, entry.mtime_ns))
+    return Wave(steps=tuple(steps), touched=tuple(touched), restore=_inner_times(steps, facts))
+
+
+def _inner_times(steps: list[Step], facts: Facts) -> tuple[tuple[str, int, int], ...]:
+    """Return the times of directories that get a file inside before they are renamed, under their new names."""
+    grown = {above(s.target) for s in steps if s.shape is Shape.CREATE and s.target is not None}
+    found = []
+    for step in steps:
+        entry = facts.entries.get(step.source) if step.source is not None else None
+        if step.shape is Shape.RENAME and step.source in grown and entry is not None and step.target is not None:
+            found.append((step.target, entry.atime_ns, entry.mtime_ns))
+    return tuple(found)

@@ -1,0 +1,76 @@
+"""Walks the declared slots through `Disk` into an inventory. Looks only; bounded by what the slots declare."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING
+
+from upgradeconverter.model.entry import Document, Entry, Inventory, Item, Kind
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.model.layout import Slot
+
+
+def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]]:
+    """Return what lies in the slots, and a skip for every entry that no rule recognises (D8)."""
+    items: list[Item] = []
+    strangers: list[tuple[str, Entry]] = []
+    skips: list[Skip] = []
+    for slot in {slot.name: slot for slot in slots}.values():
+        folder = disk.find(slot.directory)
+        if folder is None:
+            continue
+        if folder.kind is not Kind.DIRECTORY:
+            skips.append(Skip(path=slot.directory, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {folder.kind.value}"))
+            continue
+        for entry in disk.entries(slot.directory, labels=slot.labels):
+            item = _recognise(disk, slot, entry)
+            if isinstance(item, Item):
+                items.append(item)
+            else:
+                strangers.append((slot.name, entry))
+                skips.append(item)
+    ordered = tuple(sorted(items, key=lambda item: os.fsencode(item.path)))
+    return Inventory(items=ordered, strangers=tuple(strangers)), tuple(skips)
+
+
+def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
+    match = re.fullmatch(slot.pattern, entry.name) if slot.pattern is not None else None
+    if match is None:
+        return Skip(path=entry.path, reason=Reason.NAME_NOT_RECOGNISED, detail=f"not a name of slot {slot.name}")
+    wanted = (slot.kind,) if slot.kind is not None else (Kind.FILE, Kind.DIRECTORY)
+    if entry.kind not in wanted:
+        reason = Reason.NOT_A_DIRECTORY if slot.kind is Kind.DIRECTORY else Reason.NOT_A_REGULAR_FILE
+        return Skip(path=entry.path, reason=reason, detail=f"found a {entry.kind.value}")
+    children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
+    keys = {name: value for name, value in match.groupdict().items() if value is not None}
+    return Item(slot=slot.name, entry=entry, keys=keys, children=children)
+
+
+def read_document(disk: Disk, path: str, limit: int) -> Document:
+    """Read one small input file; what is wrong with it becomes part of the document, never an error."""
+    entry = disk.find(path)
+    if entry is None:
+        return Document(path=path, content=None, problem="missing")
+    if entry.kind is not Kind.FILE:
+        return Document(path=path, content=None, problem=f"a {entry.kind.value}, not a regular file")
+    try:
+        return Document(path=path, content=disk.read(path, limit))
+    except OSError as error:
+        problem = f"larger than {limit} bytes" if error.errno == errno.EFBIG else error.strerror or str(error)
+        return Document(path=path, content=None, problem=problem)
+
+
+def read_folder(disk: Disk, path: str, limit: int) -> tuple[Document, ...]:
+    """Read every entry directly in a directory as a document; nothing there gives none."""
+    entry = disk.find(path)
+    if entry is None or entry.kind is not Kind.DIRECTORY:
+        return ()
+    return tuple(read_document(disk, inner.path, limit) for inner in disk.entries(path))

@@ -1,0 +1,107 @@
+"""Collects the facts that the planner needs about the paths which proposals name. Looks only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Copy, Move, Retire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.model.entry import Domain, Entry, Space, TreeFacts
+    from upgradeconverter.model.operation import Operation
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of the paths of a set of operations.
+
+    Attributes:
+        entries: facts by path for sources, targets and every directory above them; None where nothing is.
+        trees: walks of the sources.
+        domains: by directory path.
+        spaces: by home of a domain.
+        same: whether a source equals what lies at a target, or the source of an earlier operation for the same target.
+        fixed: paths that are immutable or append-only.
+        unreadable: sources that could not be walked, with the system's words.
+    """
+
+    entries: dict[str, Entry | None] = field(default_factory=dict)
+    trees: dict[str, TreeFacts] = field(default_factory=dict)
+    domains: dict[str, Domain] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+    same: dict[tuple[str, str], bool] = field(default_factory=dict)
+    fixed: set[str] = field(default_factory=set)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def above(path: str) -> str:
+    """Return the directory that holds a path."""
+    return path.rpartition("/")[0]
+
+
+def survey(disk: Disk, operations: Iterable[Operation]) -> Facts:
+    """Return the facts about all paths of the operations."""
+    facts = Facts()
+    planned: dict[str, str] = {}
+    _learn(disk, facts, "")
+    for operation in operations:
+        source = getattr(operation, "source", None)
+        target = getattr(operation, "target", None)
+        if source is not None:
+            facts.entries.pop(source, None)
+            _learn(disk, facts, source, labels=True)
+        if target is not None:
+            _learn(disk, facts, target)
+        if isinstance(operation, Move):
+            for folder in operation.also_retire:
+                _learn(disk, facts, folder)
+                _walk(disk, facts, folder)
+        if isinstance(operation, Move | Copy | Retire):
+            _walk(disk, facts, operation.source)
+        if isinstance(operation, Move):
+            _compare(disk, facts, operation, planned)
+    return facts
+
+
+def _learn(disk: Disk, facts: Facts, path: str, *, labels: bool = False) -> None:
+    """Learn about a path and every directory above it; `""` is the root."""
+    while path not in facts.entries:
+        entry = disk.find(path, labels=labels)
+        facts.entries[path], labels = entry, False
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            domain = disk.domain(path)
+            facts.domains[path] = domain
+            if domain.home not in facts.spaces:
+                facts.spaces[domain.home] = disk.space(domain.home)
+        if entry is not None and disk.is_immutable(path):
+            facts.fixed.add(path)
+        path = above(path)
+
+
+def _walk(disk: Disk, facts: Facts, path: str) -> None:
+    if facts.entries.get(path) is None:
+        return
+    try:
+        facts.trees[path] = disk.survey(path)
+    except OSError as error:
+        facts.unreadable[path] = error.strerror or str(error)
+
+
+def _compare(disk: Disk, facts: Facts, operation: Move, planned: dict[str, str]) -> None:
+    rival = operation.target if facts.entries[operation.target] is not None else planned.get(operation.target)
+    planned.setdefault(operation.target, operation.source)
+    if rival is None or operation.source in facts.unreadable:
+        return
+    try:
+        additions = operation.additions if rival == operation.target else ()
+        equal = disk.same_content(operation.source, rival, additions)
+        if equal and operation.sha256 is not None:
+            equal = disk.sha256(operation.source) == operation.sha256
+    except OSError:
+        equal = False
+    facts.same[operation.source, rival] = equal

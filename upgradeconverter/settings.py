@@ -1,0 +1,121 @@
+"""Settings: flag > environment > kernel command line > file > default, each value knowing where it came from.
+
+Must not know packs or the disk. Errors: BadSettingError names the setting, its origin, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.errors import BadSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_FILE = "/etc/upgradeconverter.toml"
+_SWITCHES = ("off", "dry-run", "on")
+_READ_BACK = ("all", "sample", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that may be chosen.
+
+    Attributes:
+        persist: root directory, None: the pack's own default.
+        target: layout asked for, None: by the running system.
+        agents: (uid, gid) by owner agent; agents that are not named are root.
+        pack_roots: folders that hold packs, searched before the built-in ones.
+        origins: where each value came from, by name.
+    """
+
+    persist: str | None = None
+    pack: str = "eve"
+    target: str | None = None
+    dry_run: bool = False
+    switched_off: bool = False
+    strict: bool = False
+    read_back: str = "none"
+    agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    pack_roots: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+
+def load(
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    command_line: str,
+    file: str = DEFAULT_FILE,
+) -> Settings:
+    """Put all sources together; a flag that is None was not given."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, source in (
+        (f"file {file}", _from_file(environment.get("UPGRADECONVERTER_CONFIG", file))),
+        ("kernel command line", _from_command_line(command_line)),
+        ("environment", _from_environment(environment)),
+        ("command line", {name: value for name, value in flags.items() if value is not None}),
+    ):
+        for name, value in source.items():
+            values[name], origins[name] = value, origin
+    if values.get("read_back", "none") not in _READ_BACK:
+        raise BadSettingError("read_back", origins["read_back"], " or ".join(_READ_BACK), str(values["read_back"]))
+    return Settings(**values, origins=origins)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in ("persist", "pack", "target", "read_back"):
+        value = environment.get(f"UPGRADECONVERTER_{name.upper()}")
+        if value:
+            found[name] = value
+    roots = environment.get("UPGRADECONVERTER_PACK_ROOT")
+    if roots:
+        found["pack_roots"] = tuple(roots.split(os.pathsep))
+    return found
+
+
+def _from_command_line(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        if name == "upgradeconverter":
+            if value not in _SWITCHES:
+                raise BadSettingError(name, "kernel command line", " or ".join(_SWITCHES), value)
+            found["switched_off"], found["dry_run"] = value == "off", value == "dry-run"
+        elif name == "upgradeconverter.target":
+            found["target"] = value
+    return found
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    if not os.path.exists(path):
+        return {}
+    import tomllib
+
+    try:
+        with open(path, "rb") as stream:
+            data = tomllib.load(stream)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if name == "agents" and isinstance(value, dict):
+            found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
+        elif name in ("pack", "target", "read_back", "persist") and isinstance(value, str):
+            found[name] = value
+        elif name == "strict" and isinstance(value, bool):
+            found[name] = value
+        else:
+            raise BadSettingError(name, f"file {path}", "a known name with a fitting value", str(value))
+    return found
+
+
+def _ids(agent: str, ids: object, path: str) -> tuple[int, int]:
+    if isinstance(ids, dict):
+        uid, gid = ids.get("uid"), ids.get("gid")
+        if type(uid) is int and type(gid) is int and uid >= 0 and gid >= 0 and len(ids) == 2:
+            return uid, gid
+    raise BadSettingError(f"agents.{agent}", f"file {path}", "a table with the numbers uid and gid", str(ids))

@@ -53,11 +53,13 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
         expected = case.folder / f"expect.{vault}.diff"
         if not expected.exists():
             expected = case.folder / "expect.diff"
-        if os.environ.get("UPDATE_GOLDEN") and not (expected.exists() and expected.read_text() == found):
-            place = case.folder / ("expect.diff" if vault == "plain" or not expected.exists() else f"expect.{vault}.diff")
-            place.write_text(found)
+        if os.environ.get("UPDATE_GOLDEN") and not (expected.exists() and os.fsdecode(expected.read_bytes()) == found):
+            place = case.folder / (
+                "expect.diff" if vault == "plain" or not expected.exists() else f"expect.{vault}.diff"
+            )
+            place.write_bytes(os.fsencode(found))
             expected = place
-        assert found == expected.read_text()
+        assert found == os.fsdecode(expected.read_bytes())
 
         run(*arguments)
         assert capture(top) == after, "a second run changed something"

@@ -11,9 +11,9 @@ The model is harsher than any real file system, so what survives here survives t
   once both were synced, and until then either happened whole or did not happen.
 - `sync_file` covers content and attributes of one inode, never its name. `sync_filesystem` covers everything on its
   file system.
-- Pending name changes survive in any combination, except that a change needs those it builds on: the making or moving of
-  the directory it happens in, the change before it at the same name, and for the removal of a directory everything that
-  emptied it.
+- Pending name changes survive in any combination, except that a change needs those it builds on: the making or moving
+  of the directory it happens in, the change before it at the same name, and, for a directory that is removed or moved,
+  whatever left it before. What left a directory is sure once the removal or move of that directory is.
 - Content without a sync survives whole, half or not at all, attributes as the old or the new ones, each for itself.
 - File systems have no mutual order.
 - A sync that failed has dropped what it could not write: a later sync of the same content tells no error and saves
@@ -120,6 +120,7 @@ class _Change:
 
     Attributes:
         needs: numbers of the pending changes without which this one cannot have happened.
+        left: those of them by which something left the directory that this change removes or moves.
         waits: directories whose sync is still missing.
     """
 
@@ -130,6 +131,7 @@ class _Change:
     put: Slot | None
     time: int
     needs: frozenset[int]
+    left: frozenset[int]
     waits: set[int]
 
     @property
@@ -336,6 +338,7 @@ class ModelDisk:
         self._number += 1
         slots = [slot for slot in (take, put) if slot is not None]
         folders = {folder for folder, _ in slots}
+        left = frozenset(c.number for c in self._pending if c.take is not None and c.take[0] == inode)
         change = _Change(
             number=self._number,
             filesystem=self._live.nodes[slots[0][0]].filesystem,
@@ -343,19 +346,16 @@ class ModelDisk:
             take=take,
             put=put,
             time=self._tick(),
-            needs=frozenset(c.number for c in self._pending if self._builds_on(c, inode, slots, removal=put is None)),
+            needs=frozenset(c.number for c in self._pending if self._builds_on(c, slots)) | left,
+            left=left,
             waits=folders,
         )
         self._pending.append(change)
         self._live.apply(change)
 
     @staticmethod
-    def _builds_on(earlier: _Change, inode: int, slots: list[Slot], *, removal: bool) -> bool:
-        if any(slot in earlier.slots for slot in slots):
-            return True
-        if any(earlier.inode == folder for folder, _ in slots):
-            return True
-        return removal and any(folder == inode for folder, _ in earlier.slots)
+    def _builds_on(earlier: _Change, slots: list[Slot]) -> bool:
+        return any(slot in earlier.slots or slot[0] == earlier.inode for slot in slots)
 
     def _write(self, inode: int, content: bytes) -> None:
         self._point()
@@ -382,6 +382,10 @@ class ModelDisk:
             self._durable.nodes[inode] = self._live.nodes[inode]
 
     def _keep_names(self) -> None:
+        for change in reversed(self._pending):
+            for earlier in self._pending if not change.waits else ():
+                if earlier.number in change.left:
+                    earlier.waits.clear()
         pending: list[_Change] = []
         waiting: set[int] = set()
         for change in self._pending:

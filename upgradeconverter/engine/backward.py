@@ -63,7 +63,8 @@ def _in_order(steps: list[Step]) -> list[Step]:
 
 
 def _has_times(step: Step) -> bool:
-    return step.made_of == "directory" and step.shape is Shape.RETIRE and step.before.mtime_ns is not None
+    is_directory = step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
+    return is_directory and step.before.mtime_ns is not None
 
 
 def _times_of(step: Step) -> tuple[str, int, int]:
@@ -98,7 +99,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
     return replace(
         step,
         operation="Move",
-        shape=Shape.RENAME if here.key == there.key and not added else Shape.COPY,
+        shape=Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY,
         source=target,
         target=source,
         source_home=here.home,

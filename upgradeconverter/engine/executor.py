@@ -192,7 +192,14 @@ class Executor:
         self._drop(group, refused.reason, refused.detail)
         aside = handlers.quarantined(self.work, claimed)
         self._make_folder(parent(aside.target or ""))
-        self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step in self.steps)
+        # The directory that only held it is emptied by this as well.
+        follows = {step.number for step in group if step.shape is Shape.RETIRE and step.made_of == "directory"}
+        for number in follows:
+            self.results.pop(number, None)
+        kept = {step.number for step in self.steps} | follows
+        self.steps = tuple(
+            aside if step is claimed else step for step in before if step is claimed or step.number in kept
+        )
         self.results[claimed.number] = StepResult(
             step=aside,
             status=ItemStatus.QUARANTINED,
@@ -222,6 +229,8 @@ class Executor:
         if self.machine.state is State.RETIRED:
             self.machine.move("finish")
             self.sweep()
+            # Sweeping changes the folders that held what was swept.
+            self._restore_times(self.restore)
 
     def _flip(self) -> None:
         for step in self.steps:
@@ -238,7 +247,7 @@ class Executor:
         self.machine.move("commit")
 
     def _retire(self) -> None:
-        homes = dict.fromkeys(s.source_home for s in self.steps if s.shape in (Shape.COPY, Shape.RETIRE))
+        homes = dict.fromkeys(s.source_home for s in self.steps if handlers.retires(s))
         for home in homes:
             self._make_folder(trash_folder(home, self.txid))
         for step in self.steps:

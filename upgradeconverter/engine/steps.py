@@ -193,6 +193,11 @@ def flip(work: Work, step: Step) -> None:
 
 def retire(work: Work, step: Step) -> StepRefusedError | None:
     """Put the source away; returns why it was left where it is, when it changed since the plan."""
+    if step.shape is Shape.RENAME and step.omissions:
+        inside = f"{step.target}/{step.omissions[0]}"
+        if work.disk.find(inside) is not None and work.disk.find(work.trash_path(step)) is None:
+            work.disk.rename(inside, work.trash_path(step))
+        return None
     if step.shape not in (Shape.COPY, Shape.RETIRE) or work.disk.find(step.source or "") is None:
         return None
     if work.disk.find(work.trash_path(step)) is not None:
@@ -220,9 +225,13 @@ def back(work: Work, step: Step) -> None:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
         return
-    if step.shape in (Shape.COPY, Shape.RETIRE) and disk.find(work.trash_path(step)) is not None:
-        disk.rename(work.trash_path(step), step.source or "")
-        disk.sync_directory(parent(step.source or ""))
+    if retires(step) and disk.find(work.trash_path(step)) is not None:
+        origin = step.source or ""
+        if step.shape is Shape.RENAME:
+            whole = step.target if disk.find(step.target or "") is not None else step.source
+            origin = f"{whole}/{step.omissions[0]}"
+        disk.rename(work.trash_path(step), origin)
+        disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
         _unpublish(work, step)
@@ -254,9 +263,15 @@ def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
 
 def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:
     """Return the folders whose names a retirement changes."""
-    if step.shape in (Shape.COPY, Shape.RETIRE):
-        return parent(step.source or ""), parent(work.trash_path(step))
-    return ()
+    if not retires(step):
+        return ()
+    changed = step.target or "" if step.shape is Shape.RENAME else parent(step.source or "")
+    return changed, parent(work.trash_path(step))
+
+
+def retires(step: Step) -> bool:
+    """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
+    return step.shape in (Shape.COPY, Shape.RETIRE) or (step.shape is Shape.RENAME and bool(step.omissions))
 
 
 def touched_folders(step: Step) -> tuple[str, ...]:
@@ -278,6 +293,7 @@ __all__ = [
     "join",
     "quarantined",
     "retire",
+    "retires",
     "stage",
     "touched_folders",
 ]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,6 @@ class DeviceConfig:
     """The device's configuration; `latches` hold digests that EVE resolved itself, by (app, image, purge counter)."""
 
     apps: tuple[App, ...]
-    volumes: dict[str, Volume]
-    content_trees: dict[str, ContentTree]
-    latches: dict[tuple[str, str, int], str]
+    volumes: Mapping[str, Volume]
+    content_trees: Mapping[str, ContentTree]
+    latches: Mapping[tuple[str, str, int], str]

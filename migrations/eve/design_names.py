@@ -1,15 +1,15 @@
-"""Volumes named as the design document has it take the names that EVE releases read: `<volume>#<generation>.<format>`."""
+"""Volumes named as the design document has it take the names of the releases: `<volume>#<generation>.<format>`."""
 
 from __future__ import annotations
 
 from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Proposal, Reason, Skip
 
-from .layouts import CLEAR_VOLUMES, RELEASE_5_7_0, VAULT_VOLUMES
+from .layouts import CLEAR_VOLUMES, RELEASE_5_7_0, VAULT_VOLUMES, has_slot
 from .names import FORMATS
 
 
 def plan(state: DiskState) -> Proposal:
-    """Return a rename for every volume whose name has no format."""
+    """Return a rename, in the same directory, for every volume whose name has no format."""
     moves: list[Move] = []
     skips: list[Skip] = []
     for slot in (VAULT_VOLUMES, CLEAR_VOLUMES):
@@ -25,7 +25,7 @@ def plan(state: DiskState) -> Proposal:
                     Move(
                         source=item.path,
                         target=f"{item.path}.{form}",
-                        slot=VAULT_VOLUMES.name,
+                        slot=slot.name if has_slot(state.target, slot) else VAULT_VOLUMES.name,
                         labels=(("owner", slot.owner),),
                     ),
                 )

@@ -1,7 +1,7 @@
 """EVE's layouts: the seed document's own, and those of the releases as shipped.
 
-Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has `vault/volumes` only;
-`clear_text`, the downloader's and the verifier's directories came with 5.7.1.
+Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has
+`vault/volumes` only; `clear_text`, the downloader's and the verifier's directories came with 5.7.1.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def resolve(word: str) -> str | None:
         return _LABELS[-1]
     if word in _LABELS:
         return word
-    match = re.match(r"([0-9]+)\.([0-9]+)(?:\.([0-9]+))?(?:[-+].*)?$", word)
+    match = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:[-+].*)?", word)
     if match is None:
         return None
     release = tuple(int(part or 0) for part in match.groups())

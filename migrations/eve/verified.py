@@ -1,7 +1,7 @@
 """Verified files move to the verifier's own directory and are named by nothing but their digest.
 
-The digest is checked while the file is copied; EVE's own converter trusts the name (known defect 25). The emptied directory that
-was named by the digest goes with its file (known defect 24).
+The digest is checked while the file is copied; EVE's own converter trusts the name (known defect 25). The emptied
+directory that was named by the digest goes with its file (known defect 24).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def _one(item: Item) -> Move | Retire | Skip:
     if not item.children:
         return Retire(source=item.path, why="emptied")
     if len(item.children) > 1:
-        return Skip(path=item.path, reason=Reason.UNEXPECTED_CONTENT, detail=f"{len(item.children)} entries, expected one")
+        detail = f"{len(item.children)} entries, expected one"
+        return Skip(path=item.path, reason=Reason.UNEXPECTED_CONTENT, detail=detail)
     file = item.children[0]
     if file.kind is not Kind.FILE:
         return Skip(path=file.path, reason=Reason.NOT_A_REGULAR_FILE, detail=f"found a {file.kind.value}")

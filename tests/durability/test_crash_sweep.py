@@ -546,10 +546,10 @@ class Forgetful(ModelDisk):
         if not self._is_swallowed(f"file system {path}"):
             super().sync_filesystem(path)
 
-    def _keep_content(self, inode: int) -> None:
+    def _keep_content(self, path: str, inode: int) -> None:
         records = self._live.nodes[inode].content.count(b"\n")
         if not self._is_swallowed(f"record {records}"):
-            super()._keep_content(inode)
+            super()._keep_content(path, inode)
 
 
 def swallow_each(one: Scenario) -> dict[str, bool]:

@@ -690,16 +690,22 @@ class ModelDisk:
         if inode is None:
             inode = self._create(path, Kind.FILE, 0o600)
         self._write(inode, self._live.nodes[inode].content + content)
-        self._keep_content(inode)
+        self._keep_content(path, inode)
 
     def truncate(self, path: str, size: int) -> None:
         """See `Disk`."""
         self._call(path)
         inode = self._need(path, Kind.FILE)
         self._write(inode, self._live.nodes[inode].content[:size])
-        self._keep_content(inode)
+        self._keep_content(path, inode)
 
-    def _keep_content(self, inode: int) -> None:
+    def _keep_content(self, path: str, inode: int) -> None:
+        """Sync what `append` or `truncate` changed; when that fails the change is there for who reads, and not durable."""
+        try:
+            self._call(path)
+        except OSError:
+            self._drop([inode])
+            raise
         self._point()
         self._keep_inode(inode)
 

@@ -119,7 +119,15 @@ def _add_operation(draft: _Draft, migration: str, operation: Operation) -> None:
     except _CannotError as cannot:
         del draft.steps[mark:]
         draft.contents, draft.made, draft.claimed = contents, made, claimed
-        draft.skips.append(cannot.skip)
+        draft.skips.append(_named_by_source(operation, cannot.skip))
+
+
+def _named_by_source(operation: Operation, skip: Skip) -> Skip:
+    """Report what stays behind under the name that it has, not the one that it was to get."""
+    source = getattr(operation, "source", None)
+    if source is None or skip.path == source:
+        return skip
+    return replace(skip, path=source, detail=f"{skip.path}: {skip.detail}")
 
 
 # --- one function per operation ----------------------------------------------------------------------------------------
@@ -504,16 +512,17 @@ def _waves(steps: tuple[Step, ...], facts: Facts) -> tuple[Wave, ...]:
 
 
 def _wave(steps: list[Step], facts: Facts) -> Wave:
-    folders: dict[str, None] = {}
-    for step in steps:
-        for path in (step.source_home, step.target_home, "", *(above(p) for p in (step.source, step.target) if p)):
-            folders[path] = None
-    touched = []
-    for path in folders:
-        entry = facts.entries.get(path)
-        if entry is not None:
-            touched.append((path, entry.atime_ns, entry.mtime_ns))
-    return Wave(steps=tuple(steps), touched=tuple(touched), restore=_inner_times(steps, facts))
+    holders = dict.fromkeys(above(p) for step in steps for p in (step.source, step.target) if p)
+    homes = dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home, ""))
+    touched = _times(facts, (*homes, *holders))
+    # Where only the engine's own folder came and went, nothing shall tell of it.
+    unchanged = _times(facts, (home for home in homes if home not in holders))
+    return Wave(steps=tuple(steps), touched=touched, restore=unchanged + _inner_times(steps, facts))
+
+
+def _times(facts: Facts, paths: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    found = ((path, facts.entries.get(path)) for path in dict.fromkeys(paths))
+    return tuple((path, entry.atime_ns, entry.mtime_ns) for path, entry in found if entry is not None)
 
 
 def _inner_times(steps: list[Step], facts: Facts) -> tuple[tuple[str, int, int], ...]:

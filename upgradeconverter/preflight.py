@@ -14,9 +14,8 @@ _LEFTOVERS = ("trash", "stage", "manifest", "open")
 def nothing_to_do(persist: str, phase: str, target: str, pack: str, release: str) -> bool:
     """Return whether the stamp proves that a phase has nothing to do.
 
-    Args:
-        persist: the root directory. phase: `all` asks for every phase of the stamp.
-        target: what was asked for explicitly, or empty. release: what the system's release files say, or empty.
+    `persist` is the root directory; the phase `all` asks for every phase of the stamp; `target` is what was asked for explicitly
+    and `release` what the system's release files say, both possibly empty.
     """
     try:
         fd = os.open(f"{persist}/{_FOLDER}/stamp", os.O_RDONLY | os.O_NOFOLLOW)
@@ -41,15 +40,13 @@ def _holds(lines: "list[str]", persist: str, phase: str, expected: "tuple[str, s
         word, _, value = line.partition(" ")
         if word == "phase":
             phases.append(value)
-        elif word == "pack" and value != pack:
-            return False
-        elif word == "release" and value != release:
-            return False
-        elif word == "asked" and value != target:
-            return False
-        elif word == "absent" and _exists(f"{persist}/{value}"):
-            return False
-        elif word == "watch" and not _same(value, persist):
+        elif (
+            (word == "pack" and value != pack)
+            or (word == "release" and value != release)
+            or (word == "asked" and value != target)
+            or (word == "absent" and _exists(f"{persist}/{value}"))
+            or (word == "watch" and not _same(value, persist))
+        ):
             return False
     return phase in phases or (phase == "all" and "all" in phases)
 

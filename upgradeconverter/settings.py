@@ -104,9 +104,9 @@ def _from_file(path: str) -> dict[str, Any]:
     for name, value in data.items():
         if name == "agents" and isinstance(value, dict):
             found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
-        elif name in ("pack", "target", "read_back", "persist") and isinstance(value, str):
-            found[name] = value
-        elif name == "strict" and isinstance(value, bool):
+        elif (name in ("pack", "target", "read_back", "persist") and isinstance(value, str)) or (
+            name == "strict" and isinstance(value, bool)
+        ):
             found[name] = value
         else:
             raise BadSettingError(name, f"file {path}", "a known name with a fitting value", str(value))
@@ -114,8 +114,8 @@ def _from_file(path: str) -> dict[str, Any]:
 
 
 def _ids(agent: str, ids: object, path: str) -> tuple[int, int]:
-    if isinstance(ids, dict):
-        uid, gid = ids.get("uid"), ids.get("gid")
-        if type(uid) is int and type(gid) is int and uid >= 0 and gid >= 0 and len(ids) == 2:
+    if isinstance(ids, dict) and set(ids) == {"uid", "gid"}:
+        uid, gid = ids["uid"], ids["gid"]
+        if type(uid) is int and type(gid) is int and uid >= 0 and gid >= 0:
             return uid, gid
     raise BadSettingError(f"agents.{agent}", f"file {path}", "a table with the numbers uid and gid", str(ids))

@@ -54,9 +54,7 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
         if not expected.exists():
             expected = case.folder / "expect.diff"
         if os.environ.get("UPDATE_GOLDEN") and not (expected.exists() and os.fsdecode(expected.read_bytes()) == found):
-            place = case.folder / (
-                "expect.diff" if vault == "plain" or not expected.exists() else f"expect.{vault}.diff"
-            )
+            place = case.folder / ("expect.diff" if vault == "plain" or not expected.exists() else f"expect.{vault}.diff")
             place.write_bytes(os.fsencode(found))
             expected = place
         assert found == os.fsdecode(expected.read_bytes())

@@ -74,7 +74,7 @@ def disk_of(case: Case, scratch: Path, vault: str) -> Iterator[str]:
 
 
 def _bulk(tree: Tree) -> bool:
-    return sum(entry.get("size", 0) for entry in tree.values()) > 32 << 20
+    return sum(int(entry.get("size", 0)) for entry in tree.values()) > 32 << 20
 
 
 def _prepare(case: Case, top: str, identifier: bytes, stack: ExitStack) -> None:

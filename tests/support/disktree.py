@@ -107,7 +107,7 @@ def capture(top: str, *, engine: bool = False) -> Tree:
     return tree
 
 
-def _facts(path: str, place: str, links: dict[int, str]) -> dict[str, Any]:
+def _facts(path: str, place: str, links: dict[int, str]) -> dict[str, Any]:  # noqa: C901 - one branch per kind of entry
     facts = os.lstat(place)
     kind = kind_of(facts.st_mode).value
     entry: dict[str, Any] = {
@@ -175,8 +175,7 @@ def normal(tree: Tree) -> Tree:
         made[path] = dict(entry)
         if "data" in entry:
             made[path]["data"] = [
-                [offset, hashlib.sha256(decode_extent(encoding, value)).hexdigest()]
-                for offset, encoding, value in entry["data"]
+                [offset, hashlib.sha256(decode_extent(encoding, value)).hexdigest()] for offset, encoding, value in entry["data"]
             ]
     return made
 

@@ -61,7 +61,7 @@ def mounted(image: str, directory: str, *, size: str = "64M", encrypted: bool = 
         os.rmdir(f"{directory}/lost+found")
         yield directory
     finally:
-        subprocess.run(["umount", directory], check=False) or None
+        subprocess.run(["umount", directory], check=False)
         if os.path.ismount(directory):
             subprocess.run(["umount", "-l", directory], check=True)
         os.unlink(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from upgradeconverter import preflight
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Carry out one command line; returns the exit status. Prints exactly one report on standard output."""
-    as_json = "--output=json" in argv or any(pair == ("--output", "json") for pair in zip(argv, argv[1:], strict=False))
+    as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
     try:
         arguments = parser().parse_args(argv)

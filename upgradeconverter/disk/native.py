@@ -20,6 +20,7 @@ _FS_IMMUTABLE = 0x10
 _FS_APPEND = 0x20
 _KEY_BY_IDENTIFIER = 2
 _KEY_PRESENT = 2
+_POLICY_V2 = 2
 _NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +57,7 @@ def has_fixed_flag(fd: int) -> bool:
     """Return whether the immutable or append-only flag is set (FS_IOC_GETFLAGS)."""
     buffer = bytearray(8)
     try:
-        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer, True)
+        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
     except OSError:
         return False
     flags: int = struct.unpack("=Q", buffer)[0]
@@ -66,7 +67,7 @@ def has_fixed_flag(fd: int) -> bool:
 def clear_fixed_flag(fd: int) -> None:
     """Clear the immutable and append-only flags; used only inside our own trash."""
     buffer = bytearray(8)
-    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer, True)
+    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
     flags: int = struct.unpack("=Q", buffer)[0]
     fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags & ~(_FS_IMMUTABLE | _FS_APPEND)))
 
@@ -75,7 +76,7 @@ def encryption_policy(fd: int) -> bytes:
     """Return the raw encryption policy of an open directory or file, empty when there is none."""
     buffer = bytearray(struct.pack("=Q24s", 24, b""))
     try:
-        fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_POLICY_EX, buffer, True)
+        fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_POLICY_EX, buffer)
     except OSError as error:
         if error.errno in _NO_POLICY:
             return b""
@@ -86,10 +87,10 @@ def encryption_policy(fd: int) -> bytes:
 
 def has_key(fd: int, policy: bytes) -> bool | None:
     """Return whether the key of a version 2 policy is present; None for version 1, whose keys the kernel does not tell."""
-    if policy[0] != 2:
+    if policy[0] != _POLICY_V2:
         return None
     specifier = struct.pack("=II16s16s24s", _KEY_BY_IDENTIFIER, 0, policy[8:24], b"", b"")
     buffer = bytearray(specifier + bytes(128 - len(specifier)))
-    fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_KEY_STATUS, buffer, True)
+    fcntl.ioctl(fd, _FS_IOC_GET_ENCRYPTION_KEY_STATUS, buffer)
     status: int = struct.unpack_from("=I", buffer, 64)[0]
     return status == _KEY_PRESENT

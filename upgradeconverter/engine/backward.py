@@ -35,7 +35,7 @@ def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str)
         about = begin.get("run", {})
         forward = steps_from_payload(staged)
         steps: list[Step] = []
-        arriving = {step.source for step in forward if step.source is not None}
+        arriving: set[str | None] = {step.source for step in forward if step.source is not None}
         for step in reversed(forward):
             turned = _turn(disk, step, forward, arriving)
             if isinstance(turned, Skip):
@@ -93,7 +93,9 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
     if disk.find(source) is not None:
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
     here, there = disk.domain(parent(target)), disk.domain(parent(source))
-    inside = [(s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"]
+    inside = [
+        (s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"
+    ]
     added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
     tree = disk.survey(target)
     return replace(
@@ -146,8 +148,18 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
     if entry is None:
         return None
     home = disk.domain(parent(target)).home
-    base = replace(step, operation="Retire", shape=Shape.RETIRE, source=target, source_home=home, target=None, why="made by the run")
-    identity = Precondition(identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint="")
+    base = replace(
+        step,
+        operation="Retire",
+        shape=Shape.RETIRE,
+        source=target,
+        source_home=home,
+        target=None,
+        why="made by the run",
+    )
+    identity = Precondition(
+        identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint=""
+    )
     return replace(base, expected=identity, before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid))
 
 
@@ -167,4 +179,3 @@ def _now(disk: Disk, steps: Iterable[Step]) -> tuple[tuple[str, int, int], ...]:
         if entry is not None:
             found.append((path, entry.atime_ns, entry.mtime_ns))
     return tuple(found)
-

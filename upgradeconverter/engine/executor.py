@@ -197,9 +197,7 @@ class Executor:
         for number in follows:
             self.results.pop(number, None)
         kept = {step.number for step in self.steps} | follows
-        self.steps = tuple(
-            aside if step is claimed else step for step in before if step is claimed or step.number in kept
-        )
+        self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step.number in kept)
         self.results[claimed.number] = StepResult(
             step=aside,
             status=ItemStatus.QUARANTINED,

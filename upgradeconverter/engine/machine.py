@@ -39,7 +39,7 @@ class RunMachine:
             model=self,
             states=State,
             initial=initial,
-            transitions=[[name, source, target] for name, source, target in TRANSITIONS],
+            transitions=[{"trigger": name, "source": source, "dest": target} for name, source, target in TRANSITIONS],
             auto_transitions=False,
             send_event=True,
             before_state_change="_journal",

@@ -43,7 +43,7 @@ def open_homes(transaction: Transaction) -> tuple[str, ...]:
     return tuple(dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home)))
 
 
-def _steps_of(transaction: Transaction):  # type: ignore[no-untyped-def]
+def _steps_of(transaction: Transaction) -> tuple[Step, ...]:
     payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
     return steps_from_payload(payload)
 

@@ -1,12 +1,12 @@
 """A whole run on one screen: recover, plan, carry out wave by wave, remember.
 
-Calling sequence: `convert` or `take_back`, under the lock, with a real disk; `audit` without lock on a read-only one. Each returns
-a report; an UpgradeConverterError that ends the run is in the report too and is raised no further.
+Calling sequence: `convert` or `take_back`, under the lock, with a real disk; `audit` without lock on a read-only one. Each fills
+the report that it is given;
+an UpgradeConverterError that ends the run is raised and put into the report by the command line.
 """
 
 from __future__ import annotations
 
-import errno
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,14 @@ from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.ledger import add_run
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL
 from upgradeconverter.engine.recover import open_homes, recover
-from upgradeconverter.engine.report import Report
 from upgradeconverter.engine.session import watched_paths
 from upgradeconverter.engine.stamp import Stamp, remove_stamp, write_stamp
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import (
     EXIT_ROLLED_BACK,
-    DiskFailedError,
     NothingToRollBackError,
     UpgradeConverterError,
     VaultLockedError,
-    WedgedError,
 )
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -38,12 +35,12 @@ from upgradeconverter.model.plan import Attributes
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.engine.executor import StepResult
+    from upgradeconverter.engine.report import Report
     from upgradeconverter.engine.session import Session
     from upgradeconverter.model.plan import Plan
     from upgradeconverter.packs.api import Phase
 
 _OUTCOMES = {3: Outcome.REFUSED, 4: Outcome.ROLLED_BACK, 5: Outcome.BUSY, 6: Outcome.WEDGED, 2: Outcome.USAGE}
-_EXPECTED_ERRNO = (errno.EXDEV, errno.EPERM)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -305,9 +302,6 @@ def _take_back_closed(run: Run, view: JournalView) -> None:
     _archive_journal(run)
     record = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
     record |= {"source": plan.source, "target": plan.target, "phase": "all"}
-    try:
-        run.report.take_results(_run_waves(run, plan, record))
-    except (DiskFailedError, WedgedError):
-        raise
+    run.report.take_results(_run_waves(run, plan, record))
     run.report.outcome = Outcome.DONE
     add_run(run.disk, ledger_entry(run, "all"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.layout import Layout
-    from upgradeconverter.model.operation import Skip
+    from upgradeconverter.model.operation import Proposal, Skip
     from upgradeconverter.model.plan import Plan
 
 
@@ -83,11 +83,12 @@ class Session:
                 documents[wanted.path] = read_document(self.disk, wanted.path, wanted.limit)
         return self.pack.read_checkpoint(documents)
 
-    def make_plan(self, phase: str, *, rename_allowed: bool = True) -> Plan:
+    def make_plan(self, phase: str) -> Plan:
         """Return what there is to do in one phase."""
         label = self.target_label()
         checkpoint = self.checkpoint()
-        proposals, found, warnings = [], [], list(checkpoint.warnings)
+        proposals: list[Proposal] = []
+        found: list[Skip] = []
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             inventory, skips = scan(self.disk, migration.reads)
             found.extend(skips)
@@ -95,7 +96,7 @@ class Session:
                 migration.plan(DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory)),
             )
         facts = survey(self.disk, [operation for proposal in proposals for operation in proposal.operations])
-        unused = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
+        concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
         return plan(
             proposals,
             facts,
@@ -104,8 +105,7 @@ class Session:
             source=self.source_label(),
             agents=self.agents,
             found=tuple(found),
-            warnings=tuple(warnings) if unused else (),
-            rename_allowed=rename_allowed,
+            warnings=checkpoint.warnings if concerned else (),
         )
 
     def vault_problem(self, phase: Phase) -> UpgradeConverterError | None:

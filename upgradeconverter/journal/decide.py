@@ -95,9 +95,7 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
 
 def presence(*, source: bool, staged: bool, target: bool, trash: bool) -> str:
     """Return who exists as the four letters of the table."""
-    return "".join(
-        letter if here else "." for letter, here in (("S", source), ("G", staged), ("T", target), ("X", trash))
-    )
+    return "".join(letter if here else "." for letter, here in (("S", source), ("G", staged), ("T", target), ("X", trash)))
 
 
 def decide(shape: Shape, last: RecordKind, who: str) -> Verdict:

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.errors import JournalDamagedError, JournalTooNewError
-from upgradeconverter.journal.record import NO_PREVIOUS, VERSION, FramingError, Record, RecordKind, checksum, decode, encode
+from upgradeconverter.journal.record import (
+    NO_PREVIOUS,
+    VERSION,
+    FramingError,
+    Record,
+    RecordKind,
+    checksum,
+    decode,
+    encode,
+)
 
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk

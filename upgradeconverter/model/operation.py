@@ -6,8 +6,10 @@ Adding one is a decision of its own: planner, stage, flip, undo, recovery rows a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from upgradeconverter.model.outcome import Reason
+if TYPE_CHECKING:
+    from upgradeconverter.model.outcome import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.model.operation import Skip
+if TYPE_CHECKING:
+    from upgradeconverter.model.operation import Skip
 
 
 class Shape(StrEnum):

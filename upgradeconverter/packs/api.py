@@ -6,8 +6,8 @@ get data and return data, have no clock, no disk and no log, and import only thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import (
     FORMAT_XATTR,
@@ -34,6 +34,9 @@ from upgradeconverter.model.operation import (
 )
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.version import LayoutOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "FORMAT_XATTR",

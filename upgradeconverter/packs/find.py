@@ -49,10 +49,8 @@ def load(name: str, extra: Iterable[str] = ()) -> Pack:
     extra = tuple(extra)
     if name not in names(extra):
         raise UnknownPackError(name, names(extra))
-    for root in roots(extra):
-        folder = os.path.join(root, name)
-        if os.path.isfile(os.path.join(folder, "__init__.py")):
-            break
+    folders = (os.path.join(root, name) for root in roots(extra))
+    folder = next(path for path in folders if os.path.isfile(os.path.join(path, "__init__.py")))
     _check_ownership(name, folder)
     loaded = sys.modules.get(_MODULE + name)
     if loaded is None:

@@ -29,7 +29,7 @@ from upgradeconverter.model.operation import (
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Need, Plan, Precondition, Shape, Step, Wave
 from upgradeconverter.planning.conflict import Resolution, resolve
-from upgradeconverter.planning.survey import Facts, above
+from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,7 +58,6 @@ class _Draft:
     facts: Facts
     layout: Layout
     agents: Mapping[str, tuple[int, int]]
-    rename_allowed: bool
     steps: list[Step] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -81,15 +80,9 @@ def plan(
     agents: Mapping[str, tuple[int, int]],
     found: tuple[Skip, ...] = (),
     warnings: tuple[str, ...] = (),
-    rename_allowed: bool = True,
 ) -> Plan:
-    """Return the plan that carries out the proposals.
-
-    Args:
-        found: skips of the scan. agents: (uid, gid) by agent; missing agents are root.
-        rename_allowed: False plans copies everywhere, for file systems that refuse renames although nothing forbids them.
-    """
-    draft = _Draft(facts=facts, layout=layout, agents=agents, rename_allowed=rename_allowed)
+    """Return the plan that carries out the proposals; agents without (uid, gid) are root, `found` are the skips of the scan."""
+    draft = _Draft(facts=facts, layout=layout, agents=agents)
     for proposal in proposals:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
@@ -115,7 +108,7 @@ def _add_operation(draft: _Draft, migration: str, operation: Operation) -> None:
     made, claimed = dict(draft.made), dict(draft.claimed)
     base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
     try:
-        _LOWER[type(operation)](draft, base, operation)
+        _lower(draft, base, operation)
     except _CannotError as cannot:
         del draft.steps[mark:]
         draft.contents, draft.made, draft.claimed = contents, made, claimed
@@ -156,7 +149,7 @@ def _move(draft: _Draft, base: Step, operation: Move) -> None:
 def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
     target_domain = _prepare_parent(draft, base, operation.target)
     source_domain = draft.facts.domains[above(operation.source)]
-    rename = draft.rename_allowed and source_domain.key == target_domain.key
+    rename = source_domain.key == target_domain.key
     step = replace(
         _from_source(draft, base, operation.source),
         target=operation.target,
@@ -277,15 +270,23 @@ def _set_attributes(draft: _Draft, base: Step, operation: SetAttributes) -> None
     )
 
 
-_LOWER = {
-    Move: _move,
-    Copy: _copy,
-    Write: _write,
-    Link: _link,
-    EnsureDirectory: _ensure_directory,
-    Retire: _retire,
-    SetAttributes: _set_attributes,
-}
+def _lower(draft: _Draft, base: Step, operation: Operation) -> None:
+    """Turn one operation into steps; the type checker sees to it that none is forgotten."""
+    match operation:
+        case Move():
+            _move(draft, base, operation)
+        case Copy():
+            _copy(draft, base, operation)
+        case Write():
+            _write(draft, base, operation)
+        case Link():
+            _link(draft, base, operation)
+        case EnsureDirectory():
+            _ensure_directory(draft, base, operation)
+        case Retire():
+            _retire(draft, base, operation)
+        case SetAttributes():
+            _set_attributes(draft, base, operation)
 
 
 # --- what they share ---------------------------------------------------------------------------------------------------
@@ -433,7 +434,7 @@ def _fit(draft: _Draft) -> tuple[tuple[Step, ...], tuple[Skip, ...], tuple[Need,
     inodes_needed: Counter[str] = Counter()
     short: list[Skip] = []
     dropped: set[int] = set()
-    spaces = {home: space for home, space in draft.facts.spaces.items()}
+    spaces = draft.facts.spaces
     for group in dict.fromkeys(step.group for step in draft.steps):
         steps = [step for step in draft.steps if step.group == group]
         wanted: Counter[str] = Counter()

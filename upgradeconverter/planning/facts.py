@@ -1,0 +1,37 @@
+"""What is known of the paths that proposals name: the planner's only source, filled by `survey`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from upgradeconverter.model.entry import Domain, Entry, Space, TreeFacts
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of the paths of a set of operations.
+
+    Attributes:
+        entries: facts by path for sources, targets and every directory above them; None where nothing is.
+        trees: walks of the sources.
+        domains: by directory path.
+        spaces: by home of a domain.
+        same: whether a source equals what lies at a target, or the source of an earlier operation for the same target.
+        fixed: paths that are immutable or append-only.
+        unreadable: sources that could not be walked, with the system's words.
+    """
+
+    entries: dict[str, Entry | None] = field(default_factory=dict)
+    trees: dict[str, TreeFacts] = field(default_factory=dict)
+    domains: dict[str, Domain] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+    same: dict[tuple[str, str], bool] = field(default_factory=dict)
+    fixed: set[str] = field(default_factory=set)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def above(path: str) -> str:
+    """Return the directory that holds a path."""
+    return path.rpartition("/")[0]

@@ -103,9 +103,7 @@ def test_snippet_is_posix_shell() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize(
-    ("status", "answer"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (127, 1), (137, 1)]
-)
+@pytest.mark.parametrize(("status", "answer"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (127, 1), (137, 1)])
 def test_snippet_says_whether_readers_may_start(tmp_path: Path, phase: str, status: int, answer: int) -> None:
     """Only a converted disk lets the readers start, whatever else the converter says."""
     ended, calls = start_snippet(tmp_path, phase, status)

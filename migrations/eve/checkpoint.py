@@ -77,12 +77,13 @@ def _parse(message: type[M], content: bytes) -> M | None:
 
     try:
         return message.FromString(content)
-    except DecodeError:
+    except (DecodeError, ValueError):
+        # The second is what protobuf says of bad UTF-8 where it has no compiled backend.
         return None
 
 
 def _is_container(container: eve_pb2.AuthContainer, size: int) -> bool:
-    """Return whether this cannot be anything else; a field that came twice makes the message shorter than its source."""
+    """Return whether it cannot be anything else; a field that came twice makes a message shorter than its source."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
     return (

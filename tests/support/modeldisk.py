@@ -528,8 +528,7 @@ class ModelDisk:
         return ours.keys() == theirs.keys() and all(
             (mine.kind, mine.content, mine.destination) == (other.kind, other.content, other.destination)
             and (
-                not inside
-                or (mine.meta.mode, mine.meta.uid, mine.meta.gid) == (other.meta.mode, other.meta.uid, other.meta.gid)
+                not inside or (mine.meta.mode, mine.meta.uid, mine.meta.gid) == (other.meta.mode, other.meta.uid, other.meta.gid)
             )
             for inside, mine in ours.items()
             for other in (theirs[inside],)

@@ -74,7 +74,7 @@ def status(context: Context) -> None:
     stamp = session.stamp()
     view = Journal(disk, JOURNAL).read(repair=False)
     report.outcome = Outcome.INFORMATION
-    report.source, report.target = session.source_label(), session.target_label()
+    report.source, report.target = session.carried_label(), session.target_label()
     report.details.update(
         {
             "stamp": f"layout {stamp.layout}, run {stamp.run}" if stamp is not None else "none",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter.disk.port import SourceChangedError
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine.machine import RunMachine
-from upgradeconverter.engine.places import folder_of, manifest_path, parent, stage_folder, trash_folder
+from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of, manifest_path, parent, stage_folder, trash_folder
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
 from upgradeconverter.errors import DiskFailedError, WedgedError
@@ -340,7 +340,7 @@ def sweep_home(disk: Disk, home: str, txid: str) -> None:
         return
     for path in (trash_folder(home, txid), stage_folder(home, txid), manifest_path(home, txid)):
         disk.remove(path)
-    for name in ("trash", "stage", "manifest"):
+    for name in WORKING_FOLDERS:
         disk.remove_directory(f"{folder}/{name}")
     if home:
         disk.remove_directory(folder)

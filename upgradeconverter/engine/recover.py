@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.executor import Executor, steps_from_payload, sweep_home
-from upgradeconverter.engine.places import folder_of, manifest_path, stage_folder, trash_folder
+from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.errors import NothingToRollBackError, UnknownStateError, WedgedError
@@ -137,11 +137,12 @@ def sweep_closed(disk: Disk, view: JournalView) -> None:
         if transaction.is_open:
             continue
         for home in {*open_homes(transaction), ""}:
-            if has_leftovers(disk, home, transaction.txid):
+            if has_leftovers(disk, home):
                 sweep_home(disk, home, transaction.txid)
 
 
-def has_leftovers(disk: Disk, home: str, txid: str) -> bool:
-    """Return whether a closed transaction left something in a domain."""
-    places = (trash_folder(home, txid), stage_folder(home, txid), manifest_path(home, txid))
-    return any(disk.find(place) is not None for place in places) or (bool(home) and disk.find(folder_of(home)) is not None)
+def has_leftovers(disk: Disk, home: str) -> bool:
+    """Return whether the engine left anything in a domain that is there only while a transaction is open."""
+    folder = folder_of(home)
+    places = (folder,) if home else tuple(f"{folder}/{name}" for name in WORKING_FOLDERS)
+    return any(disk.find(place) is not None for place in places)

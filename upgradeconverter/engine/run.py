@@ -25,6 +25,7 @@ from upgradeconverter.errors import (
     NothingToRollBackError,
     UpgradeConverterError,
     VaultLockedError,
+    VaultNotUsableError,
 )
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -89,7 +90,10 @@ def audit(run: Run, phase: str) -> None:
         plan = run.session.make_plan(each.name)
         _take(run, plan, each)
         problem = run.session.vault_problem(each)
-        if problem is not None and plan.steps:
+        if isinstance(problem, VaultNotUsableError):
+            # An audit works on a read-only mount; a real run would refuse.
+            run.report.warnings.append(problem.message)
+        elif problem is not None and plan.steps:
             _refuse_phase(run, problem)
             return
     run.report.outcome = Outcome.PLANNED if run.report.items else Outcome.NOTHING_TO_DO

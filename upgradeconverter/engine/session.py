@@ -58,14 +58,19 @@ class Session:
         """Return the stamp, if there is one."""
         return read_stamp(self.disk)
 
+    def carried_label(self) -> str:
+        """Return the layout that the disk carries; without a stamp, the oldest one."""
+        stamp = self.stamp()
+        return stamp.layout if stamp is not None else self.pack.order.labels[0]
+
     def source_label(self) -> str:
-        """Return the layout that the disk carries; without a stamp, the oldest one.
+        """Return the layout to start from.
 
         Raises:
-            UnknownNewerLayoutError, NoPathError: see `LayoutOrder`.
+            UnknownNewerLayoutError: the stamp names a layout that the pack does not know.
+            NoPathError: the target lies before it.
         """
-        stamp = self.stamp()
-        source = stamp.layout if stamp is not None else self.pack.order.labels[0]
+        source = self.carried_label()
         self.pack.order.check_forward(source, self.target_label())
         return source
 

@@ -1,0 +1,90 @@
+"""The process is killed at every system call that changes something, on a real file system; the next start puts it right.
+
+A kill at a call that only reads leaves the same disk as a kill at the next one that changes something, so these are all states
+that death of the process can leave. The counter of strace is per call name, and the kill lands before the call takes effect.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cases import disk_of, load_cases
+from tests.support.disktree import Tree, capture, diff
+from tests.support.running import run
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
+
+CALLS = (
+    "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,fdatasync,syncfs,write,pwrite64,chown,fchown,fchownat,"
+    "chmod,fchmod,fchmodat,utimensat,setxattr,lsetxattr,removexattr,lremovexattr,linkat,symlinkat,mknodat,ftruncate"
+)
+CASE = "multi_drive_app"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _convert(top: str, *strace: str) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-m", "upgradeconverter", "-p", top, "--target", "latest"]
+    command = ["strace", "-qq", "-o", f"{top}.trace", "-e", f"trace={CALLS}", *strace, *arguments]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment)
+
+
+def _count(top: str) -> Counter[str]:
+    with open(f"{top}.trace", encoding="utf-8", errors="replace") as lines:
+        return Counter(match.group(1) for line in lines if (match := re.match(r"(\w+)\(", line)))
+
+
+@pytest.mark.parametrize("vault", ["plain", "fscrypt"])
+def test_killed_at_any_call_the_next_start_finishes(vault: str, tmp_path: Path) -> None:
+    """After a kill at any call one more start gives the fault-free result, and another one changes nothing."""
+    case = next(case for case in load_cases("eve") if case.name == CASE)
+    (tmp_path / "whole").mkdir()
+    with disk_of(case, tmp_path / "whole", vault) as top:
+        before = capture(top)
+        assert _convert(top).returncode == 0
+        after = capture(top)
+        counts = _count(top)
+    assert sum(counts.values()) > 50, f"only {counts} seen, strace does not show the conversion"
+    killed = 0
+    for call, times in sorted(counts.items()):
+        for number in range(1, times + 1):
+            folder = tmp_path / f"{call}-{number}"
+            folder.mkdir()
+            with disk_of(case, folder, vault) as top:
+                done = _convert(top, "-e", f"inject={call}:signal=KILL:when={number}")
+                assert done.returncode in (-9, 137), f"{call} {number}: not killed, {done.returncode} {done.stderr}"
+                killed += 1
+                status, document = run("-p", top, "--target", "latest")
+                assert status == 0, f"{call} {number}: {document['error']}"
+                found = _same_but_times(after, capture(top))
+                assert found == "", f"{call} {number}: {found}"
+                assert run("-p", top, "--target", "latest")[0] == 0
+                assert not os.path.exists(f"{top}/vault/.upgradeconverter"), f"{call} {number}: leftovers"
+                leftovers = {"stage", "trash", "manifest"} & set(os.listdir(f"{top}/.upgradeconverter"))
+                assert not leftovers, f"{call} {number}: {leftovers}"
+    assert killed == sum(counts.values())
+    assert before != after
+
+
+def _is_new(path: str, entry: dict[str, Any]) -> bool:
+    return entry["kind"] == "directory" or path.endswith("/snapshotid.txt")
+
+
+def _same_but_times(expected: Tree, found: Tree) -> str:
+    """Compare two results without times that say when the run was: those of directories and of files that it wrote itself."""
+
+    def strip(tree: Tree) -> Tree:
+        return {
+            path: {name: value for name, value in entry.items() if name not in ("mtime", "atime") or not _is_new(path, entry)}
+            for path, entry in tree.items()
+        }
+
+    return diff(strip(expected), strip(found))

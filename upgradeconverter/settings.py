@@ -52,8 +52,9 @@ def load(
     """Put all sources together; a flag that is None was not given."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    file = environment.get("UPGRADECONVERTER_CONFIG", file)
     for origin, source in (
-        (f"file {file}", _from_file(environment.get("UPGRADECONVERTER_CONFIG", file))),
+        (f"file {file}", _from_file(file)),
         ("kernel command line", _from_command_line(command_line)),
         ("environment", _from_environment(environment)),
         ("command line", {name: value for name, value in flags.items() if value is not None}),
@@ -98,7 +99,7 @@ def _from_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as stream:
             data = tomllib.load(stream)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
     found: dict[str, Any] = {}
     for name, value in data.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of, manifest_
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
 from upgradeconverter.errors import DiskFailedError, WedgedError
+from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, step_from_data
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.journal.log import Journal
-    from upgradeconverter.journal.record import RecordKind
 
 _PRIVATE = Attributes(mode=0o700)
 
@@ -54,6 +55,7 @@ class Executor:
         run: what `begin` records about the run: id, direction, pack, layouts, plan digest.
         steps: what is carried out; shrinks while staging, then stays as `staged` records it.
         touched, restore: see `Wave`.
+        homes: domains that the wave lies in, also where all its steps there were dropped.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
     """
 
@@ -68,12 +70,14 @@ class Executor:
     read_back: str = "none"
     progress: Progress | None = None
     results: dict[int, StepResult] = field(default_factory=dict)
+    homes: tuple[str, ...] = ()
     work: Work = field(init=False)
     machine: RunMachine = field(init=False)
     initial: State = State.PREPARED
 
     def __post_init__(self) -> None:
         """Build the handlers' context and the machine."""
+        self.homes = self.homes or homes_of(self.steps)
         self.work = Work(disk=self.disk, txid=self.txid, contents=self.contents, progress=self.progress)
         self.machine = RunMachine(self._record, self.initial)
 
@@ -92,8 +96,11 @@ class Executor:
         self._check_all()
         if not self.steps:
             return tuple(self.results.values())
-        self._make_folder(folder_of(""))
-        self.machine.move("begin", self._begin_payload())
+        try:
+            self._make_folder(folder_of(""))
+            self.machine.move("begin", self._begin_payload())
+        except OSError as error:
+            self._not_begun(error)
         try:
             self._stage()
         except OSError as error:
@@ -107,6 +114,16 @@ class Executor:
         except OSError as error:
             self._put_back(error)
         return tuple(self.results[number] for number in sorted(self.results))
+
+    def _not_begun(self, error: OSError) -> None:
+        """Close the transaction if its `begin` reached the journal although the disk said no; never returns."""
+        try:
+            if any(transaction.txid == self.txid for transaction in self.journal.read(repair=True).open):
+                self._restore_times(self.touched)
+                self._record(RecordKind.ABORTED, {})
+        except OSError as second:
+            raise WedgedError(self.txid, second.strerror or str(second)) from error
+        raise DiskFailedError("beginning", str(error.filename or ""), error.strerror or str(error)) from error
 
     def _begin_payload(self) -> dict[str, Any]:
         return {
@@ -226,6 +243,11 @@ class Executor:
             self._retire()
         if self.machine.state is State.RETIRED:
             self.machine.move("finish")
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Sweep a closed transaction; what the disk refuses now is left to the next start, for the wave itself is done."""
+        with suppress(OSError):
             self.sweep()
             # Sweeping changes the folders that held what was swept.
             self._restore_times(self.restore)
@@ -260,8 +282,7 @@ class Executor:
 
     def sweep(self) -> None:
         """Delete what is garbage once the transaction is closed: trash, stage, manifests, empty folders (J6)."""
-        homes = {home for step in self.steps for home in (step.source_home, step.target_home)} | {""}
-        for home in sorted(homes, key=len, reverse=True):
+        for home in sorted({*self.homes, ""}, key=len, reverse=True):
             sweep_home(self.disk, home, self.txid)
 
     # --- back ----------------------------------------------------------------------------------------------------------
@@ -279,15 +300,11 @@ class Executor:
         raise DiskFailedError("converting", str(error.filename or ""), problem) from error
 
     def _abandon(self) -> None:
-        for home in self._all_homes():
+        for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
         self.sweep()
         self._restore_times(self.touched)
         self.machine.move("abandon")
-
-    def _all_homes(self) -> tuple[str, ...]:
-        steps = [*self.steps, *(result.step for result in self.results.values())]
-        return tuple(dict.fromkeys(s.target_home for s in steps if s.shape in (Shape.COPY, Shape.CREATE)))
 
     def go_back(self) -> None:
         """Undo a transaction from wherever it stands, in reverse order of its steps."""
@@ -301,7 +318,7 @@ class Executor:
                 self._make_folder(stage_folder(step.target_home, self.txid))
             handlers.back(self.work, step)
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
-        for home in self._all_homes():
+        for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
         self.sweep()
         self._restore_times(self.touched)
@@ -357,6 +374,11 @@ def executor_for(disk: Disk, journal: Journal, wave: Wave, txid: str, **options:
         restore=wave.restore,
         **options,
     )
+
+
+def homes_of(steps: Iterable[Step]) -> tuple[str, ...]:
+    """Return the homes of the domains that steps lie in."""
+    return tuple(dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home)))
 
 
 def steps_from_payload(payload: Mapping[str, Any]) -> tuple[Step, ...]:

@@ -54,8 +54,10 @@ class RunMachine:
         """Pull a trigger; IllegalMoveError when the table has no such move from here."""
         from transitions import MachineError
 
+        message = f"{trigger} in state {self.state.name}"
+        if not any(name == trigger for name, _, _ in TRANSITIONS):
+            raise IllegalMoveError(message)
         try:
             self.trigger(trigger, payload=payload or {})  # type: ignore[attr-defined]
-        except (MachineError, AttributeError) as error:
-            message = f"{trigger} in state {self.state.name}"
+        except MachineError as error:
             raise IllegalMoveError(message) from error

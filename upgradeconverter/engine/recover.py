@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.executor import Executor, steps_from_payload, sweep_home
-from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payload, sweep_home
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.errors import NothingToRollBackError, UnknownStateError, WedgedError
@@ -39,8 +39,7 @@ class Recovery:
 
 def open_homes(transaction: Transaction) -> tuple[str, ...]:
     """Return the homes of the domains that a transaction lies in; all must be there before it is touched."""
-    steps = _steps_of(transaction)
-    return tuple(dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home)))
+    return homes_of(steps_from_payload(transaction.payload(RecordKind.BEGIN) or {"steps": []}))
 
 
 def _steps_of(transaction: Transaction) -> tuple[Step, ...]:
@@ -60,6 +59,7 @@ def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Execu
         touched=tuple((p, a, m) for p, a, m in begin.get("touched", [])),
         restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
         run=begin.get("run", {}),
+        homes=open_homes(transaction),
         initial=STATE_OF_RECORD[transaction.last],
     )
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
@@ -97,6 +97,7 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
         WedgedError: the disk refused.
         NothingToRollBackError: with `undo`, a transaction is past the point up to which it can be undone.
     """
+    settle(disk, view)
     pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in view.open]
     judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
     done = []
@@ -121,6 +122,22 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
         )
     sweep_closed(disk, view)
     return tuple(done)
+
+
+def settle(disk: Disk, view: JournalView) -> None:
+    """Make durable what can be seen, before anything is concluded from it.
+
+    When only the process died, records and names may be seen that no sync has covered yet. Acting on them and then losing them
+    in a power cut would turn the order of things round (J1).
+    """
+    homes = dict.fromkeys(home for transaction in view.open for home in open_homes(transaction))
+    if not homes and not (view.transactions and has_leftovers(disk, "")):
+        return
+    disk.sync_file(JOURNAL)
+    disk.sync_directory(ENGINE_FOLDER)
+    for home in (*homes, ""):
+        if disk.find(home) is not None:
+            disk.sync_filesystem(home)
 
 
 def check_undo(executor: Executor) -> None:

@@ -181,12 +181,16 @@ def flip(work: Work, step: Step) -> None:
         if work.disk.find(step.source or "") is not None:
             work.disk.set_attributes(step.source or "", step.after)
             work.disk.rename(step.source or "", target)
+        else:
+            # The rename may have become durable without the attributes that were set before it.
+            work.disk.set_attributes(target, step.after)
     elif step.shape in (Shape.COPY, Shape.CREATE):
         if work.disk.find(work.stage_path(step)) is not None:
             work.disk.rename(work.stage_path(step), work.target_path(step))
         if step.twin is not None:
             # D2: the directory around it is published by its own rename, which must not become durable before this.
             work.disk.sync_directory(parent(work.target_path(step)))
+            work.disk.sync_directory(parent(work.stage_path(step)))
     elif step.shape is Shape.ADJUST:
         work.disk.set_attributes(target, step.after)
 
@@ -224,6 +228,7 @@ def back(work: Work, step: Step) -> None:
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
+            disk.sync_file(step.target or "")
         return
     if retires(step) and disk.find(work.trash_path(step)) is not None:
         origin = step.source or ""

@@ -80,7 +80,8 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
         RecordKind.BEGIN: {"S...": _B},
         RecordKind.STAGED: {"S...": _F},
         RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F},
-        RecordKind.RETIRED: {"...X": _F, "S..X": _F, "....": _F},
+        # `S...`: it had changed since the plan and was left where it is.
+        RecordKind.RETIRED: {"...X": _F, "S..X": _F, "....": _F, "S...": _F},
         RecordKind.UNDO: {"S...": _B, "...X": _B},
     },
     Shape.ADJUST: {
@@ -100,7 +101,7 @@ def presence(*, source: bool, staged: bool, target: bool, trash: bool) -> str:
 
 def decide(shape: Shape, last: RecordKind, who: str) -> Verdict:
     """Return the verdict for one step of an open transaction."""
-    return _TABLE[shape][last].get(who, Verdict.REFUSE)
+    return _TABLE[shape].get(last, {}).get(who, Verdict.REFUSE)
 
 
 def decide_all(verdicts: tuple[Verdict, ...]) -> Verdict:

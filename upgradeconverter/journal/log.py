@@ -78,16 +78,18 @@ class Journal:
     _sequence: int = 0
     _previous: str = NO_PREVIOUS
     _exists: bool = False
+    _size: int = 0
 
     def read(self, *, repair: bool) -> JournalView:
         """Read everything; with `repair`, cut a torn tail durably."""
-        self._sequence, self._previous, self._exists = 0, NO_PREVIOUS, False
+        self._sequence, self._previous, self._exists, self._size = 0, NO_PREVIOUS, False, 0
         entry = self.disk.find(self.path)
         if entry is None:
             return JournalView()
         self._exists = True
         content = self.disk.read(self.path, _LIMIT)
         records, good = self._parse(content)
+        self._size = good
         torn = good if good < len(content) else None
         if torn is not None and repair:
             self.disk.truncate(self.path, torn)
@@ -137,13 +139,25 @@ class Journal:
         if kind is RecordKind.BEGIN:
             payload = {**payload, "version": VERSION}
         record = Record(sequence=self._sequence, txid=txid, kind=kind, payload=payload, previous=self._previous)
-        self.disk.append(self.path, encode(record))
-        if not self._exists:
-            folder = self.path.rpartition("/")[0]
-            self.disk.sync_directory(folder)
-            self.disk.sync_directory(folder.rpartition("/")[0])
-            self._exists = True
+        line = encode(record)
+        try:
+            self.disk.append(self.path, line)
+            if not self._exists:
+                folder = self.path.rpartition("/")[0]
+                self.disk.sync_directory(folder)
+                self.disk.sync_directory(folder.rpartition("/")[0])
+        except OSError:
+            self._cut_back()
+            raise
+        self._exists = True
+        self._size += len(line)
         self._advance(record)
+
+    def _cut_back(self) -> None:
+        """Take away a record that was refused but may have reached the file: the next one would not fit behind it."""
+        entry = self.disk.find(self.path)
+        if entry is not None and entry.size > self._size:
+            self.disk.truncate(self.path, self._size)
 
     def archive(self, name: str) -> None:
         """Move the journal aside under a name that is not in use, durably; it must have no open transaction."""
@@ -152,4 +166,4 @@ class Journal:
             self.disk.sync_directory(self.path.rpartition("/")[0])
             if name.rpartition("/")[0] != self.path.rpartition("/")[0]:
                 self.disk.sync_directory(name.rpartition("/")[0])
-        self._sequence, self._previous, self._exists = 0, NO_PREVIOUS, False
+        self._sequence, self._previous, self._exists, self._size = 0, NO_PREVIOUS, False, 0

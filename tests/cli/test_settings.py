@@ -1,0 +1,155 @@
+"""A setting comes from the nearest source that has it, and a bad one is refused by the name of its source."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from upgradeconverter.errors import EXIT_USAGE, BadSettingError
+from upgradeconverter.settings import Settings, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FLAG = {"target": "flag"}
+ENVIRONMENT = {"UPGRADECONVERTER_TARGET": "environment"}
+KERNEL = "quiet upgradeconverter.target=kernel ro"
+FILE = 'target = "file"\n'
+
+
+def settings(
+    folder: Path,
+    *,
+    flags: dict[str, Any] | None = None,
+    environment: dict[str, str] | None = None,
+    kernel: str = "",
+    text: str | None = None,
+) -> Settings:
+    """Return the settings of some sources; a text becomes the file."""
+    file = folder / "settings.toml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    return load(flags or {}, environment or {}, kernel, str(file))
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "kernel", "text", "expected", "origin"),
+    [
+        pytest.param(FLAG, ENVIRONMENT, KERNEL, FILE, "flag", "command line", id="flag"),
+        pytest.param({"target": None}, ENVIRONMENT, KERNEL, FILE, "environment", "environment", id="environment"),
+        pytest.param({}, {}, KERNEL, FILE, "kernel", "kernel command line", id="kernel command line"),
+        pytest.param({}, {}, "quiet", FILE, "file", "file ", id="file"),
+        pytest.param({}, {}, "", None, None, "", id="default"),
+        pytest.param(FLAG, {}, "", FILE, "flag", "command line", id="flag before file"),
+        pytest.param({}, {"UPGRADECONVERTER_TARGET": ""}, KERNEL, None, "kernel", "kernel", id="empty is not given"),
+    ],
+)
+def test_precedence(
+    tmp_path: Path,
+    flags: dict[str, Any],
+    environment: dict[str, str],
+    kernel: str,
+    text: str | None,
+    expected: str | None,
+    origin: str,
+) -> None:
+    """Flag, environment, kernel command line, file, default: the first that has a value counts, and is named."""
+    found = settings(tmp_path, flags=flags, environment=environment, kernel=kernel, text=text)
+    assert found.target == expected
+    assert found.origins.get("target", "").startswith(origin)
+    assert ("target" in found.origins) == (expected is not None)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without any source everything is as the class says."""
+    assert settings(tmp_path) == Settings()
+
+
+def test_sources_are_joined(tmp_path: Path) -> None:
+    """Each source adds what the others do not say."""
+    found = settings(
+        tmp_path,
+        flags={"dry_run": True, "persist": None},
+        environment={"UPGRADECONVERTER_PERSIST": "/p", "UPGRADECONVERTER_PACK_ROOT": f"/a{os.pathsep}/b", "HOME": "/"},
+        kernel="upgradeconverter.target=latest",
+        text='strict = true\nread_back = "sample"\npack = "other"\n',
+    )
+    assert (found.dry_run, found.persist, found.pack_roots) == (True, "/p", ("/a", "/b"))
+    assert (found.target, found.strict, found.read_back, found.pack) == ("latest", True, "sample", "other")
+
+
+@pytest.mark.parametrize(
+    ("word", "switched_off", "dry_run"),
+    [
+        pytest.param("upgradeconverter=off", True, False, id="off"),
+        pytest.param("upgradeconverter=dry-run", False, True, id="dry-run"),
+        pytest.param("upgradeconverter=on", False, False, id="on"),
+        pytest.param("upgradeconverter=off upgradeconverter=on", False, False, id="last one counts"),
+        pytest.param("upgradeconverterx=off", False, False, id="other word"),
+    ],
+)
+def test_kernel_switch(tmp_path: Path, word: str, switched_off: bool, dry_run: bool) -> None:
+    """The kernel command line can switch off, or make a dry run of, every run."""
+    found = settings(tmp_path, kernel=f"quiet {word} ro\n")
+    assert (found.switched_off, found.dry_run) == (switched_off, dry_run)
+
+
+def test_file_named_by_the_environment(tmp_path: Path) -> None:
+    """The environment may name another file, which is read instead."""
+    other = tmp_path / "other.toml"
+    other.write_text('target = "other"\n', encoding="utf-8")
+    found = settings(tmp_path, environment={"UPGRADECONVERTER_CONFIG": str(other)}, text=FILE)
+    assert found.target == "other"
+
+
+@pytest.mark.parametrize(
+    ("environment", "kernel", "text", "words"),
+    [
+        pytest.param({}, "upgradeconverter=maybe", None, ["kernel command line", "maybe", "dry-run"], id="switch"),
+        pytest.param({}, "upgradeconverter", None, ["kernel command line"], id="switch without value"),
+        pytest.param({"UPGRADECONVERTER_READ_BACK": "twice"}, "", None, ["environment", "read_back", "twice"], id="read_back"),
+        pytest.param({}, "", 'read_back = "twice"\n', ["settings.toml", "read_back", "twice"], id="read_back in file"),
+        pytest.param({}, "", "target = \n", ["settings.toml", "TOML"], id="no TOML"),
+        pytest.param({}, "", "target = 3\n", ["settings.toml", "target", "3"], id="number for text"),
+        pytest.param({}, "", 'strict = "yes"\n', ["settings.toml", "strict", "yes"], id="text for truth"),
+        pytest.param({}, "", 'colour = "red"\n', ["settings.toml", "colour", "red"], id="unknown name"),
+        pytest.param({}, "", "agents = 3\n", ["settings.toml", "agents", "3"], id="agents no table"),
+    ],
+)
+def test_bad_values(tmp_path: Path, environment: dict[str, str], kernel: str, text: str | None, words: list[str]) -> None:
+    """A value that is not understood is refused by name, source, and what was found."""
+    with pytest.raises(BadSettingError) as refused:
+        settings(tmp_path, environment=environment, kernel=kernel, text=text)
+    assert refused.value.exit_status == EXIT_USAGE
+    assert [word for word in words if word not in refused.value.message] == []
+
+
+def test_file_is_a_directory(tmp_path: Path) -> None:
+    """A file that cannot be read is refused by its path."""
+    with pytest.raises(BadSettingError, match=str(tmp_path)):
+        load({}, {}, "", str(tmp_path))
+
+
+def test_agents(tmp_path: Path) -> None:
+    """Each agent has a user and a group."""
+    text = "[agents]\nvolumemgr = { uid = 11, gid = 12 }\n[agents.verifier]\nuid = 0\ngid = 0\n"
+    assert settings(tmp_path, text=text).agents == {"volumemgr": (11, 12), "verifier": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param("11", id="number"),
+        pytest.param("{ uid = 11 }", id="no group"),
+        pytest.param("{ uid = -1, gid = 0 }", id="negative"),
+        pytest.param("{ uid = true, gid = 0 }", id="truth"),
+        pytest.param('{ uid = "root", gid = 0 }', id="name"),
+        pytest.param("{ uid = 1, gid = 1, mode = 7 }", id="too much"),
+    ],
+)
+def test_bad_agents(tmp_path: Path, ids: str) -> None:
+    """An agent without exactly two numbers is refused by its name."""
+    with pytest.raises(BadSettingError, match=r"agents\.verifier from file .*settings\.toml"):
+        settings(tmp_path, text=f"[agents]\nverifier = {ids}\n")

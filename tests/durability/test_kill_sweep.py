@@ -33,7 +33,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def _convert(top: str, *strace: str) -> subprocess.CompletedProcess[str]:
     arguments = [sys.executable, "-m", "upgradeconverter", "-p", top, "--target", "latest"]
     command = ["strace", "-qq", "-o", f"{top}.trace", "-e", f"trace={CALLS}", *strace, *arguments]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    # Measuring coverage writes files of its own, and a killed process leaves them damaged.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment)
 
 

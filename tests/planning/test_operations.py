@@ -131,9 +131,8 @@ def test_what_cannot_be_done_is_left_by_name(root: Path, operation: Operation, p
 def test_two_sources_for_one_name_never_both_move(root: Path) -> None:
     """The second of two different sources for a target stays; an equal one is put away with the first."""
     (root / "old/twin").write_text("moved")
-    target = {"target": "new/x", "slot": "new"}
     sources = ("old/moved", "old/copied", "old/twin")
-    disk, made = _plan(root, *(Move(source=source, **target) for source in sources))
+    disk, made = _plan(root, *(Move(source=source, target="new/x", slot="new") for source in sources))
     disk.close()
     assert [(skip.path, skip.reason) for skip in made.skips] == [("old/copied", Reason.TARGET_EXISTS)]
     assert [step.operation for step in made.steps] == ["EnsureDirectory", "Move", "Retire"]

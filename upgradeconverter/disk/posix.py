@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes as attrs
-from upgradeconverter.disk import copying, native
+from upgradeconverter.disk import copying, native, vault
 from upgradeconverter.disk.manifest import CHUNK, file_crc, line
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, kind_of, names, regular_file, walk
@@ -191,8 +191,7 @@ class PosixDisk:
 
     def _domain_key(self, path: str) -> tuple[str, bool]:
         with folder(self.root_fd, path) as fd:
-            policy = native.encryption_policy(fd)
-            return f"{_mount_id(fd)}:{os.fstat(fd).st_dev}:{policy.hex()}", bool(policy)
+            return vault.domain_key(fd)
 
     def space(self, path: str) -> Space:
         """See `Disk.space`."""
@@ -214,12 +213,7 @@ class PosixDisk:
         if entry.kind is not Kind.DIRECTORY:
             return "not a directory"
         with folder(self.root_fd, path) as fd:
-            policy = native.encryption_policy(fd)
-            if policy and not _is_unlocked(fd, policy):
-                return "locked"
-            if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-                return "read-only"
-        return "usable" if policy else "plain"
+            return vault.state(fd)
 
     def is_open(self, path: str) -> bool:
         """See `Disk.is_open`."""
@@ -396,23 +390,3 @@ def _without_top(manifest: str) -> list[str]:
     """Return kind, size and checksum of a single file's manifest, without its mode."""
     kind, size, _, crc, _ = manifest.split(" ", 4)
     return [kind, size, crc]
-
-
-def _mount_id(fd: int) -> str:
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
-        for text in lines:
-            if text.startswith("mnt_id:"):
-                return text.split()[1]
-    return ""
-
-
-def _is_unlocked(fd: int, policy: bytes) -> bool:
-    known = native.has_key(fd, policy)
-    if known is not None:
-        return known
-    # Version 1 policies keep keys where the kernel does not tell. A locked directory refuses even an unnamed file (ENOKEY).
-    try:
-        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
-    except OSError as error:
-        return error.errno != errno.ENOKEY
-    return True

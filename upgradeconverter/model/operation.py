@@ -59,6 +59,16 @@ class Link:
     destination: str
     slot: str
 
+    @property
+    def leads_out(self) -> bool:
+        """Whether the destination is absolute or climbs above the root."""
+        depth = self.target.count("/")
+        for part in self.destination.split("/"):
+            depth += -1 if part == ".." else 1
+            if depth < 0:
+                return True
+        return self.destination.startswith("/")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnsureDirectory:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from upgradeconverter.model.plan import Attributes
+
 if TYPE_CHECKING:
     from upgradeconverter.model.entry import Domain, Entry, Space, TreeFacts
 
@@ -35,3 +37,16 @@ class Facts:
 def above(path: str) -> str:
     """Return the directory that holds a path."""
     return path.rpartition("/")[0]
+
+
+def attributes_of(entry: Entry, like: Attributes | None) -> Attributes:
+    """Return what an undo has to restore."""
+    names = dict(like.labels) if like is not None else {"owner": "", "format": ""}
+    return Attributes(
+        mode=entry.mode,
+        uid=entry.uid,
+        gid=entry.gid,
+        labels=tuple((name, entry.labels.get(name, "")) for name in sorted({*names, *entry.labels})),
+        mtime_ns=entry.mtime_ns,
+        atime_ns=entry.atime_ns,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.disktree import capture, diff
 from tests.support.running import run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.root
@@ -32,6 +34,17 @@ def _outcome(document: dict[str, object]) -> str:
     return f"# exit {document['exit_status']} {document['outcome']}\n{left}"
 
 
+def _backwards(scandir: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Return a directory listing in the opposite order."""
+
+    @contextlib.contextmanager
+    def listing(fd: int) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(fd) as entries:
+            yield list(entries)[::-1]
+
+    return listing
+
+
 @pytest.mark.parametrize("vault", VAULTS)
 @pytest.mark.parametrize("case", CASES)
 def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> None:
@@ -44,8 +57,10 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
 
         _, planned = run("--dry-run", *arguments)
         assert capture(top, engine=True) == before, "a dry run changed something"
-        again = run("plan", *arguments)[1]
-        assert planned["plan_digest"] == again["plan_digest"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("upgradeconverter.disk.walking.os.scandir", _backwards(os.scandir))
+            again = run("plan", *arguments)[1]
+        assert planned["plan_digest"] == again["plan_digest"], "the plan depends on the order of directory entries"
 
         _, document = run(*arguments)
         after = capture(top)

@@ -150,7 +150,8 @@ def test_appended_record_survives_a_power_cut() -> None:
         pytest.param(LINES[3][:20], id="half a line"),
         pytest.param(LINES[3][:1], id="one byte"),
         pytest.param(bytes(100), id="zero bytes"),
-        pytest.param(b"\xff" * 30 + b"\n", id="stale bytes with a newline"),
+        pytest.param(bytes(512) + LINES[3][40:], id="first block never written"),
+        pytest.param(LINES[3][:20] + bytes(50) + LINES[3][70:], id="block inside never written"),
     ],
 )
 def test_torn_tail(tail: bytes) -> None:
@@ -225,13 +226,27 @@ def test_flipped_byte(number: int, place: int, mask: int) -> None:
         journal_of(b"".join(lines)).read(repair=True)
 
 
-@pytest.mark.parametrize("number", range(len(LINES) - 2))
-def test_lost_line_end(number: int) -> None:
-    """Two lines that became one are refused where more lines follow."""
+@pytest.mark.parametrize("number", range(len(LINES)))
+@pytest.mark.parametrize("end", [b" ", b"\0", b"\x0b"])
+def test_lost_line_end(number: int, end: bytes) -> None:
+    """A record whose end is another byte is refused wherever it stands: it was whole once, so it is not torn."""
     lines = list(LINES)
-    lines[number] = lines[number][:-1] + b" "
+    lines[number] = lines[number][:-1] + end
     with pytest.raises(JournalDamagedError):
         journal_of(b"".join(lines)).read(repair=True)
+
+
+def test_each_flipped_bit_of_the_last_line_is_seen() -> None:
+    """No flipped bit of the last record is read as that record: it is refused, or cut where the bit made a zero byte."""
+    for place in range(len(LINES[-1]) * 8):
+        line = bytearray(LINES[-1])
+        line[place // 8] ^= 1 << place % 8
+        journal = journal_of(b"".join(LINES[:-1]) + bytes(line))
+        if 0 in line:
+            assert kinds(journal.read(repair=True)) == ALL[:-1]
+        else:
+            with pytest.raises(JournalDamagedError):
+                journal.read(repair=True)
 
 
 @pytest.mark.parametrize(

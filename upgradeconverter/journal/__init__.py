@@ -10,7 +10,8 @@ Invariants, cited by number:
   first step back.
 - **J2** Whatever a record claims is durable before the record is written: staged copies before `staged`, flips before
   `committed`, trash before `retired`.
-- **J3** Records are only ever appended. A torn tail (the last line, without its end) is cut; any other damage is refused.
+- **J3** Records are only ever appended. A torn tail is cut: a last line without its end, or with blocks of zeros in it. Any other
+  damage is refused.
 - **J4** Each record carries the digest of the one before it, so a lost or exchanged line is seen.
 - **J5** No decision uses wall-clock time.
 - **J6** `done` comes before trash is deleted: a half-deleted trash could not be told from a complete one, so from `done` on it

@@ -69,6 +69,22 @@ class JournalView:
         return tuple(t for t in self.transactions if t.is_open)
 
 
+def _is_whole(line: bytes) -> bool:
+    try:
+        decode(line)
+    except FramingError:
+        return False
+    return True
+
+
+def _is_half_written(line: bytes) -> bool:
+    """Return whether a last line that has its end can still be torn: a block that never reached the disk reads as zeros (J3).
+
+    Zeros behind a whole record are no torn record but damage to its end.
+    """
+    return b"\0" in line and not _is_whole(line.split(b"\0")[0])
+
+
 @dataclass(slots=True)
 class Journal:
     """The journal file of one root."""
@@ -107,14 +123,14 @@ class Journal:
             try:
                 record = decode(line)
             except FramingError as error:
-                # J3: only the very last line may be torn, and a whole line without its checksum counts as torn too when a
-                # power cut left stale bytes behind the end.
-                if number == len(lines) - 1 and not lines[-1]:
+                if number == len(lines) - 1 and not lines[-1] and _is_half_written(line):
                     return records, offset
                 raise JournalDamagedError(self.path, number, "a whole record", str(error)) from error
             self._check(record, number)
             records.append(record)
             offset += len(line) + 1
+        if _is_whole(lines[-1][:-1]):
+            raise JournalDamagedError(self.path, len(lines), "the end of a record", f"the byte {lines[-1][-1]:#04x}")
         return records, offset
 
     def _check(self, record: Record, number: int) -> None:

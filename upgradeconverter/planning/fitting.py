@@ -1,14 +1,16 @@
 """Which of the planned steps fit on the disk, and which share a transaction. Pure.
 
-A group that does not fit beside its copy is left out by name. Waves are bounded, and so is the work that a power cut costs.
+A group that does not fit beside its copy, not even once the sources of earlier transactions are gone, is left out by name. Waves
+are bounded, and so is the work that a power cut costs.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Need, Shape, Step, Wave
@@ -24,109 +26,180 @@ WAVE_BYTES = 4 << 30
 WAVE_STEPS = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """What fits, in the order in which it is to be carried out, what does not, and what the fullest moment needs."""
+
+    waves: tuple[Wave, ...]
+    short: tuple[Skip, ...]
+    needs: tuple[Need, ...]
+
+
 def _reserve(free: int) -> int:
     """Return the bytes that are never planned with: journal, directories, and what others write meanwhile."""
     return max(1 << 20, min(16 << 20, free // 50))
 
 
-def _needed(step: Step, block: int) -> int:
-    """Return the bytes that a step takes while its source is still there."""
-    if step.shape is Shape.COPY or step.made_of == "copy":
-        return step.allocated + step.entries * block
-    return block if step.shape is Shape.CREATE else 0
+@dataclass(slots=True)
+class _Cost:
+    """Bytes and inodes by file system: what steps take at once, and what they give back when their wave is through."""
+
+    taken: Counter[str] = field(default_factory=Counter)
+    inodes: Counter[str] = field(default_factory=Counter)
+    freed: Counter[str] = field(default_factory=Counter)
+    freed_inodes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: _Cost) -> None:
+        self.taken.update(other.taken)
+        self.inodes.update(other.inodes)
+        self.freed.update(other.freed)
+        self.freed_inodes.update(other.freed_inodes)
 
 
-def fit(planned: Iterable[Step], facts: Facts) -> tuple[tuple[Step, ...], tuple[Skip, ...], tuple[Need, ...]]:
-    """Leave out the groups that do not fit beside what is planned before them, and say what the rest needs."""
-    planned = tuple(planned)
-    bytes_needed: Counter[str] = Counter()
-    inodes_needed: Counter[str] = Counter()
-    short: list[Skip] = []
-    dropped: set[int] = set()
-    spaces = facts.spaces
-    for group in dict.fromkeys(step.group for step in planned):
-        steps = [step for step in planned if step.group == group]
-        wanted: Counter[str] = Counter()
-        inodes: Counter[str] = Counter()
-        for step in steps:
-            space = spaces[step.target_home]
-            wanted[space.filesystem] += _needed(step, space.block_size)
-            inodes[space.filesystem] += step.entries if _needed(step, space.block_size) else 0
-        problem = _shortage(spaces.values(), bytes_needed + wanted, inodes_needed + inodes, set(+wanted))
-        if problem and group != 0:
-            dropped.add(group)
-            short.extend(Skip(path=s.source, reason=Reason.NO_SPACE, detail=problem) for s in steps if s.source and s.target)
-            continue
-        bytes_needed, inodes_needed = bytes_needed + wanted, inodes_needed + inodes
-    needs = {
-        s.filesystem: Need(
-            filesystem=s.filesystem,
-            free=s.free,
-            needed=bytes_needed[s.filesystem],
-            reserve=_reserve(s.free),
-            free_inodes=s.free_inodes,
-            needed_inodes=inodes_needed[s.filesystem],
+def _cost_of(steps: Iterable[Step], facts: Facts) -> _Cost:
+    cost = _Cost()
+    for step in steps:
+        there = facts.spaces[step.target_home]
+        if step.shape is Shape.COPY or step.made_of == "copy":
+            cost.taken[there.filesystem] += step.allocated + step.entries * there.block_size
+            cost.inodes[there.filesystem] += step.entries
+        elif step.shape is Shape.CREATE:
+            cost.taken[there.filesystem] += there.block_size
+            cost.inodes[there.filesystem] += 1
+        entry = facts.entries.get(step.source) if step.source is not None else None
+        goes = step.shape is Shape.RETIRE or (step.shape is Shape.COPY and step.operation != "Copy")
+        # What has another name does not go away with this one.
+        if goes and entry is not None and (entry.links == 1 or entry.kind is Kind.DIRECTORY):
+            here = facts.spaces[step.source_home].filesystem
+            cost.freed[here] += step.allocated
+            cost.freed_inodes[here] += step.entries
+    return cost
+
+
+@dataclass(slots=True)
+class _Room:
+    """The file systems while waves are laid out: what finished waves left, and what the open one takes."""
+
+    spaces: dict[str, Space]
+    left: Counter[str] = field(default_factory=Counter)
+    left_inodes: Counter[str] = field(default_factory=Counter)
+    open: _Cost = field(default_factory=_Cost)
+    fullest: Counter[str] = field(default_factory=Counter)
+    fullest_inodes: Counter[str] = field(default_factory=Counter)
+
+    def shortage(self, cost: _Cost) -> str:
+        """Return why steps do not fit into the open wave, empty when they do."""
+        for name in sorted(+cost.taken):
+            space = self.spaces[name]
+            usable = space.free - _reserve(space.free)
+            wanted = self.left[name] + self.open.taken[name] + cost.taken[name]
+            if wanted > usable:
+                return f"file system {name}: needs {wanted} bytes, {max(usable, 0)} usable"
+            inodes = self.left_inodes[name] + self.open.inodes[name] + cost.inodes[name]
+            if inodes > space.free_inodes:
+                return f"file system {name}: needs {inodes} inodes, {space.free_inodes} free"
+        return ""
+
+    def take(self, cost: _Cost) -> None:
+        """Plan steps into the open wave."""
+        self.open.add(cost)
+        for name in cost.taken:
+            self.fullest[name] = max(self.fullest[name], self.left[name] + self.open.taken[name])
+            self.fullest_inodes[name] = max(self.fullest_inodes[name], self.left_inodes[name] + self.open.inodes[name])
+
+    def closed(self) -> _Room:
+        """Return the room as it is once the open wave is through and its sources are gone."""
+        left, inodes = self.left.copy(), self.left_inodes.copy()
+        left.update(self.open.taken)
+        left.subtract(self.open.freed)
+        inodes.update(self.open.inodes)
+        inodes.subtract(self.open.freed_inodes)
+        return replace(self, left=left, left_inodes=inodes, open=_Cost())
+
+    def needs(self) -> tuple[Need, ...]:
+        """Return the fullest moment of every file system on which something is written."""
+        return tuple(
+            Need(
+                filesystem=name,
+                free=self.spaces[name].free,
+                needed=self.fullest[name],
+                reserve=_reserve(self.spaces[name].free),
+                free_inodes=self.spaces[name].free_inodes,
+                needed_inodes=self.fullest_inodes[name],
+            )
+            for name in sorted(+self.fullest)
         )
-        for s in spaces.values()
-        if bytes_needed[s.filesystem]
-    }
-    kept = tuple(step for step in planned if step.group not in dropped)
-    return _without_idle_folders(kept), tuple(short), tuple(needs[name] for name in sorted(needs))
 
 
-def _shortage(spaces: Iterable[Space], wanted: Counter[str], inodes: Counter[str], where: set[str]) -> str:
-    for space in spaces:
-        if space.filesystem not in where:
+def fit(planned: Iterable[Step], facts: Facts) -> Fitting:
+    """Bundle steps into waves, new directories first, groups never torn apart; what never fits is left out."""
+    planned = tuple(planned)
+    room = _Room({space.filesystem: space for space in facts.spaces.values()})
+    groups: dict[int, list[Step]] = {}
+    for step in planned:
+        groups.setdefault(step.group, []).append(step)
+    folders = groups.pop(0, [])
+    room.take(_cost_of(folders, facts))
+    waves: list[list[Step]] = [[]]
+    pending, before = list(groups.values()), -1
+    while pending and len(pending) != before:
+        # What did not fit may do so when what came after it has made room.
+        before = len(pending)
+        pending, room = _lay_out(pending, waves, room, facts)
+    kept = _without_idle_folders(folders, waves)
+    return Fitting(
+        waves=tuple(_wave(wave, facts) for wave in kept if wave),
+        short=tuple(skip for group in pending for skip in _too_big(group, room.shortage(_cost_of(group, facts)))),
+        needs=room.needs() if any(kept) else (),
+    )
+
+
+def _lay_out(pending: list[list[Step]], waves: list[list[Step]], room: _Room, facts: Facts) -> tuple[list[list[Step]], _Room]:
+    """Put each group into the open wave or a fresh one; returns those that fit in neither, and the room after the rest."""
+    short = []
+    for group in pending:
+        cost = _cost_of(group, facts)
+        copied = sum(cost.taken.values()) + sum(room.open.taken.values())
+        full = bool(waves[-1]) and (copied > WAVE_BYTES or len(waves[-1]) + len(group) > WAVE_STEPS)
+        if not full and not room.shortage(cost):
+            waves[-1].extend(group)
+        elif waves[-1] and not (fresh := room.closed()).shortage(cost):
+            room = fresh
+            waves.append(list(group))
+        else:
+            short.append(group)
             continue
-        usable = space.free - _reserve(space.free)
-        if wanted[space.filesystem] > usable:
-            return f"file system {space.filesystem}: needs {wanted[space.filesystem]} bytes, {max(usable, 0)} usable"
-        if inodes[space.filesystem] > space.free_inodes:
-            return f"file system {space.filesystem}: needs {inodes[space.filesystem]} inodes, {space.free_inodes} free"
-    return ""
+        room.take(cost)
+    return short, room
 
 
-def _without_idle_folders(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Leave out new directories into which nothing goes any more, and number the rest anew."""
-    wanted: set[str] = set()
-    kept: list[Step] = []
-    for step in reversed(steps):
-        if step.group == 0 and step.target not in wanted:
-            continue
-        if step.target is not None:
+def _too_big(group: Iterable[Step], problem: str) -> Iterable[Skip]:
+    return (Skip(path=s.source, reason=Reason.NO_SPACE, detail=problem) for s in group if s.source and s.target)
+
+
+def _without_idle_folders(folders: list[Step], waves: list[list[Step]]) -> tuple[tuple[Step, ...], ...]:
+    """Put the new directories that something goes into before the first wave, and number all steps anew."""
+    wanted = {above(step.target) for wave in waves for step in wave if step.target is not None}
+    used: list[Step] = []
+    for step in reversed(folders):
+        if step.target in wanted:
             wanted.add(above(step.target))
-        kept.append(step)
-    return tuple(replace(step, number=number) for number, step in enumerate(reversed(kept)))
+            used.append(step)
+    numbered = []
+    number = 0
+    for wave in ([*reversed(used), *waves[0]], *waves[1:]):
+        numbered.append(tuple(replace(step, number=number + place) for place, step in enumerate(wave)))
+        number += len(wave)
+    return tuple(numbered)
 
 
-def waves_of(steps: tuple[Step, ...], facts: Facts) -> tuple[Wave, ...]:
-    """Return the steps bundled into transactions, new directories first, groups never torn apart."""
-    waves: list[Wave] = []
-    current: list[Step] = []
-    size = 0
-    groups = dict.fromkeys(step.group for step in steps)
-    bundles = [[s for s in steps if s.group == g] for g in groups if g != 0]
-    folders = [step for step in steps if step.group == 0]
-    current.extend(folders)
-    for bundle in bundles:
-        weight = sum(s.allocated for s in bundle if s.shape is Shape.COPY)
-        if current and (size + weight > WAVE_BYTES or len(current) + len(bundle) > WAVE_STEPS) and size:
-            waves.append(_wave(current, facts))
-            current, size = [], 0
-        current.extend(bundle)
-        size += weight or 1
-    if current:
-        waves.append(_wave(current, facts))
-    return tuple(waves)
-
-
-def _wave(steps: list[Step], facts: Facts) -> Wave:
+def _wave(steps: tuple[Step, ...], facts: Facts) -> Wave:
     holders = dict.fromkeys(above(p) for step in steps for p in (step.source, step.target) if p)
     homes = dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home, ""))
     touched = _times(facts, (*homes, *holders))
     # Where only the engine's own folder came and went, nothing shall tell of it.
     unchanged = _times(facts, (home for home in homes if home not in holders))
-    return Wave(steps=tuple(steps), touched=touched, restore=unchanged + _inner_times(steps, facts))
+    return Wave(steps=steps, touched=touched, restore=unchanged + _inner_times(steps, facts))
 
 
 def _times(facts: Facts, paths: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
@@ -134,7 +207,7 @@ def _times(facts: Facts, paths: Iterable[str]) -> tuple[tuple[str, int, int], ..
     return tuple((path, entry.atime_ns, entry.mtime_ns) for path, entry in found if entry is not None)
 
 
-def _inner_times(steps: list[Step], facts: Facts) -> tuple[tuple[str, int, int], ...]:
+def _inner_times(steps: tuple[Step, ...], facts: Facts) -> tuple[tuple[str, int, int], ...]:
     """Return the times of directories that get a file inside before they are renamed, under their new names."""
     grown = {above(s.target) for s in steps if s.shape is Shape.CREATE and s.target is not None}
     found = []

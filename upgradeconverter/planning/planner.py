@@ -9,6 +9,7 @@ Must not know: the disk, the clock, any pack.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step
 from upgradeconverter.planning.conflict import Resolution, resolve
 from upgradeconverter.planning.facts import Facts, above, attributes_of
-from upgradeconverter.planning.fitting import fit, waves_of
+from upgradeconverter.planning.fitting import fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,16 +86,16 @@ def plan(
         warnings += proposal.warnings
         for operation in proposal.operations:
             _add_operation(draft, proposal.migration, operation)
-    steps, short, needs = fit(draft.steps, draft.facts)
-    skips = sorted((*found, *draft.skips, *short), key=lambda skip: (skip.path.encode("utf-8", "surrogateescape"), skip.reason))
+    fitting = fit(draft.steps, draft.facts)
+    skips = sorted((*found, *draft.skips, *fitting.short), key=lambda skip: (os.fsencode(skip.path), skip.reason))
     return Plan(
         pack=pack,
         source=source,
         target=layout.label,
-        waves=waves_of(steps, facts),
+        waves=fitting.waves,
         skips=tuple(dict.fromkeys(skips)),
         warnings=tuple(dict.fromkeys(warnings)),
-        space=needs,
+        space=fitting.needs,
         contents=tuple(sorted(draft.contents.items())),
     )
 

@@ -247,6 +247,16 @@ class DiskFailedError(UpgradeConverterError):
         super().__init__(f"{operation} {path}: {problem}; put back")
 
 
+class BoundaryError(DiskFailedError):
+    """The disk refused a rename where there seemed to be no boundary; what had been begun was put back.
+
+    A run that meets it plans anew with copies; only when that fails as well it ends here.
+    """
+
+    code = "Boundary"
+    hint = "Look for a quota, an overlay or a security module that forbids renames between the two directories."
+
+
 class WedgedError(UpgradeConverterError):
     """Neither forth nor back: putting back failed as well."""
 

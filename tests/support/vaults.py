@@ -19,6 +19,12 @@ _SET_POLICY = 0x800C6613
 _ADD_KEY = 0xC0506617
 _REMOVE_KEY = 0xC0406618
 _KEY = bytes(range(64))
+# xfs and btrfs have a smallest size; an image is sparse, so it costs nothing.
+MAKERS = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "encrypt"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+}
 
 
 def _ioctl(path: str, number: int, buffer: bytearray) -> bytearray:
@@ -50,15 +56,15 @@ def lock(mount: str, identifier: bytes) -> None:
 
 
 @contextmanager
-def mounted(image: str, directory: str, *, size: str = "64M", encrypted: bool = True) -> Iterator[str]:
-    """Make an ext4 image and mount it on a directory."""
-    subprocess.run(["truncate", "-s", size, image], check=True)
-    features = ["-O", "encrypt"] if encrypted else []
-    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", *features, image], check=True)
+def mounted(image: str, directory: str, *, size: str = "64M", kind: str = "ext4") -> Iterator[str]:
+    """Make a file system (one of `MAKERS`) in a new image and mount it on a directory."""
+    subprocess.run(["truncate", "-s", size if kind == "ext4" else "320M", image], check=True)
+    subprocess.run([*MAKERS[kind], image], check=True)
     os.makedirs(directory, exist_ok=True)
     subprocess.run(["mount", "-o", "loop", image, directory], check=True)
     try:
-        os.rmdir(f"{directory}/lost+found")
+        if kind == "ext4":
+            os.rmdir(f"{directory}/lost+found")
         yield directory
     finally:
         subprocess.run(["umount", directory], check=False)

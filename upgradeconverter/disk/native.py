@@ -13,14 +13,15 @@ import struct
 
 _RENAME_NOREPLACE = 1
 _FS_IOC_GETFLAGS = 0x80086601
-_FS_IOC_SETFLAGS = 0x40086602
 _FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 _FS_IOC_GET_ENCRYPTION_KEY_STATUS = 0xC080661A
+_FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IMMUTABLE = 0x10
 _FS_APPEND = 0x20
 _KEY_BY_IDENTIFIER = 2
 _KEY_PRESENT = 2
 _POLICY_V2 = 2
+_PROJECT_IS_INHERITED = 0x200
 _NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -64,12 +65,19 @@ def has_fixed_flag(fd: int) -> bool:
     return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
 
 
-def clear_fixed_flag(fd: int) -> None:
-    """Clear the immutable and append-only flags; used only inside our own trash."""
-    buffer = bytearray(8)
-    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
-    flags: int = struct.unpack("=Q", buffer)[0]
-    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags & ~(_FS_IMMUTABLE | _FS_APPEND)))
+def inherited_project(fd: int) -> int | None:
+    """Return the quota project that a directory hands on to what is made in it, None when it hands on none.
+
+    Into such a directory only entries of the same project can be renamed, everything else is refused with EXDEV
+    (`struct fsxattr` in `linux/fs.h`; ext4 and xfs).
+    """
+    buffer = bytearray(28)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, buffer)
+    except OSError:
+        return None
+    flags, project = struct.unpack_from("=I8xI", buffer)
+    return project if flags & _PROJECT_IS_INHERITED else None
 
 
 def encryption_policy(fd: int) -> bytes:

@@ -10,8 +10,8 @@ from upgradeconverter.disk import native
 
 def domain_key(fd: int) -> tuple[str, bool]:
     """Return the identity of the domain of an open directory, and whether a policy covers it."""
-    policy = native.encryption_policy(fd)
-    return f"{mount_id(fd)}:{os.fstat(fd).st_dev}:{policy.hex()}", bool(policy)
+    policy, project = native.encryption_policy(fd), native.inherited_project(fd)
+    return f"{mount_id(fd)}:{os.fstat(fd).st_dev}:{policy.hex()}:{'' if project is None else project}", bool(policy)
 
 
 def state(fd: int) -> str:

@@ -23,7 +23,7 @@ from upgradeconverter.engine.machine import RunMachine
 from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of, manifest_path, parent, stage_folder, trash_folder
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
-from upgradeconverter.errors import DiskFailedError, WedgedError
+from upgradeconverter.errors import BoundaryError, DiskFailedError, WedgedError
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, step_from_data
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import Journal
 
 _PRIVATE = Attributes(mode=0o700)
+# What a rename across an encryption policy or quota project gives; older kernels say EPERM (fscrypt, "Access semantics").
+_BOUNDARY = (errno.EXDEV, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +299,11 @@ class Executor:
                 self.go_back()
         except OSError as second:
             raise WedgedError(self.txid, second.strerror or str(second)) from error
-        raise DiskFailedError("converting", str(error.filename or ""), problem) from error
+        kind = BoundaryError if error.errno in _BOUNDARY and self._renames() else DiskFailedError
+        raise kind("converting", str(error.filename or ""), problem) from error
+
+    def _renames(self) -> bool:
+        return any(step.shape is Shape.RENAME for step in self.steps)
 
     def _abandon(self) -> None:
         for home in self.homes:

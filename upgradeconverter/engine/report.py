@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
@@ -10,6 +11,8 @@ from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome
 from upgradeconverter.model.plan import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from upgradeconverter.engine.executor import StepResult
     from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.operation import Skip
@@ -56,37 +59,35 @@ class Report:
             "error": self.error,
         }
 
-    def take_plan(self, plan: Plan) -> None:
-        """Note what is going to be done and what is left alone."""
-        self.source, self.target, self.plan_digest = plan.source, plan.target, plan.digest
-        self.items = [item_of(step, ItemStatus.PLANNED) for step in plan.steps if is_shown(step)]
-        self.take_skips(plan.skips)
-        self.warnings.extend(plan.warnings)
-        self.space = [
-            {
-                "filesystem": need.filesystem,
-                "free": need.free,
-                "needed": need.needed,
-                "reserve": need.reserve,
-                "free_inodes": need.free_inodes,
-                "needed_inodes": need.needed_inodes,
-            }
-            for need in plan.space
-        ]
+    def show(self, plans: Iterable[tuple[Plan, Sequence[StepResult]]]) -> None:
+        """Tell what is going to be done and what became of it so far, phase by phase; may be called again as more is known."""
+        plans = tuple(plans)
+        self.items, self.skipped, self.space = [], [], []
+        for plan, results in plans:
+            self.source, self.target = plan.source, plan.target
+            self.take_skips(plan.skips)
+            became = {result.step.number: result for result in results}
+            for step in plan.steps:
+                self._show_step(step, became.get(step.number))
+            self.warn(*plan.warnings)
+            self.space += [asdict(need) for need in plan.space]
+        self.plan_digest = _digest_of([plan for plan, _ in plans])
+
+    def _show_step(self, planned: Step, result: StepResult | None) -> None:
+        step = planned if result is None else result.step
+        if is_shown(step):
+            self.items.append(item_of(step, ItemStatus.PLANNED if result is None else result.status))
+        if result is not None and result.reason is not None:
+            path = step.source or step.target or ""
+            self.skipped.append({"path": path, "reason": result.reason.value, "detail": result.detail})
+
+    def warn(self, *texts: str) -> None:
+        """Note what people should know, each text once."""
+        self.warnings.extend(text for text in dict.fromkeys(texts) if text not in self.warnings)
 
     def take_skips(self, skips: tuple[Skip, ...]) -> None:
         """Note what is left alone, each by name and reason (D8)."""
         self.skipped.extend({"path": s.path, "reason": s.reason.value, "detail": s.detail} for s in skips)
-
-    def take_results(self, results: list[StepResult]) -> None:
-        """Replace the plan's items by what became of them; what was left after all is reported by name."""
-        self.items = []
-        for result in results:
-            if is_shown(result.step):
-                self.items.append(item_of(result.step, result.status))
-            if result.reason is not None:
-                path = result.step.source or result.step.target or ""
-                self.skipped.append({"path": path, "reason": result.reason.value, "detail": result.detail})
 
     def fail(self, error: UpgradeConverterError, outcome: Outcome) -> None:
         """Note why the command ended."""
@@ -97,6 +98,13 @@ class Report:
         """With --strict, something left alone is a failure."""
         if self.skipped and self.exit_status == EXIT_DONE:
             self.exit_status = EXIT_DEVIATIONS
+
+
+def _digest_of(plans: Sequence[Plan]) -> str | None:
+    """Return the digest of what is to be done in all phases together; of one phase, the digest of its plan."""
+    if len(plans) > 1:
+        return hashlib.sha256("".join(plan.digest for plan in plans).encode()).hexdigest()
+    return plans[0].digest if plans else None
 
 
 def is_shown(step: Step) -> bool:

@@ -8,7 +8,7 @@ an UpgradeConverterError that ends the run is raised and put into the report by 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
@@ -22,6 +22,7 @@ from upgradeconverter.engine.stamp import Stamp, remove_stamp, write_stamp
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import (
     EXIT_ROLLED_BACK,
+    BoundaryError,
     NothingToRollBackError,
     UpgradeConverterError,
     VaultLockedError,
@@ -31,7 +32,7 @@ from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Outcome, Reason
-from upgradeconverter.model.plan import Attributes
+from upgradeconverter.model.plan import Attributes, Wave
 
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk, Progress
@@ -46,7 +47,12 @@ _OUTCOMES = {3: Outcome.REFUSED, 4: Outcome.ROLLED_BACK, 5: Outcome.BUSY, 6: Out
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """What belongs to one start of the program."""
+    """What belongs to one start of the program.
+
+    Attributes:
+        plans: what there was to do, by phase.
+        results: what became of the steps carried out so far, by phase.
+    """
 
     session: Session
     report: Report
@@ -54,6 +60,8 @@ class Run:
     progress: Progress | None = None
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     journal: Journal = field(init=False)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    results: dict[str, list[StepResult]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the journal."""
@@ -64,6 +72,10 @@ class Run:
     def disk(self) -> Disk:
         """The disk of the session."""
         return self.session.disk
+
+    def show(self) -> None:
+        """Bring the report up to what is known of all phases."""
+        self.report.show((plan, self.results.get(phase, ())) for phase, plan in self.plans.items())
 
     def make_engine_folder(self) -> None:
         """Make the engine's own folder in the root, without a trace on the root's own time."""
@@ -100,11 +112,10 @@ def audit(run: Run, phase: str) -> None:
 
 
 def _take(run: Run, plan: Plan, phase: Phase) -> None:
-    before = run.report.items
-    run.report.take_plan(plan)
-    run.report.items = [*before, *run.report.items]
+    run.plans[phase.name] = plan
+    run.show()
     if plan.steps:
-        run.report.warnings.extend(run.session.vault_warnings(phase))
+        run.report.warn(*run.session.vault_warnings(phase))
 
 
 def _refuse_phase(run: Run, problem: UpgradeConverterError) -> None:
@@ -122,7 +133,6 @@ def convert(run: Run, phase: str) -> None:
     view = run.journal.read(repair=True)
     if not _recover(run, view, phase):
         return
-    done: list[StepResult] = []
     for each in run.session.phases(phase):
         plan = run.session.make_plan(each.name)
         _take(run, plan, each)
@@ -132,8 +142,11 @@ def convert(run: Run, phase: str) -> None:
                 _refuse_phase(run, problem)
                 return
             continue
-        done.extend(_carry_out(run, plan, each.name))
-    _conclude(run, phase, done)
+        try:
+            _carry_out(run, plan, each.name)
+        except BoundaryError as error:
+            _copy_instead(run, each, error)
+    _conclude(run, phase)
 
 
 def _recover(run: Run, view: JournalView, phase: str) -> bool:
@@ -154,9 +167,9 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
     return True
 
 
-def _carry_out(run: Run, plan: Plan, phase: str) -> list[StepResult]:
+def _carry_out(run: Run, plan: Plan, phase: str) -> None:
     if not plan.steps:
-        return []
+        return
     log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     run.make_engine_folder()
     remove_stamp(run.disk)
@@ -170,11 +183,24 @@ def _carry_out(run: Run, plan: Plan, phase: str) -> list[StepResult]:
         "target": plan.target,
         "plan": plan.digest,
     }
-    return _run_waves(run, plan, about)
+    _run_waves(run, plan, phase, about)
 
 
-def _run_waves(run: Run, plan: Plan, about: dict[str, Any]) -> list[StepResult]:
-    results: list[StepResult] = []
+def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
+    """Plan what is left of a phase without renames, after the disk had refused one that nothing spoke against."""
+    run.report.warn(f"{error.message}; copied instead")
+    done = [result for result in run.results.pop(phase.name) if result.status is not ItemStatus.UNDONE]
+    if done:
+        # Earlier waves of the phase stay done; they are told as a part of their own, and planned anew nothing of them is left.
+        first = f"{phase.name}, before copying"
+        run.results[first] = done
+        run.plans[first] = replace(run.plans[phase.name], waves=(Wave(steps=tuple(r.step for r in done)),), skips=())
+    _take(run, run.session.make_plan(phase.name, may_rename=False), phase)
+    _carry_out(run, run.plans[phase.name], phase.name)
+
+
+def _run_waves(run: Run, plan: Plan, phase: str, about: dict[str, Any]) -> None:
+    results = run.results.setdefault(phase, [])
     for wave in plan.waves:
         executor = executor_for(
             run.disk,
@@ -190,10 +216,11 @@ def _run_waves(run: Run, plan: Plan, about: dict[str, Any]) -> list[StepResult]:
             results.extend(executor.run_wave())
         except UpgradeConverterError:
             # What earlier waves did stays done and is told; this wave was put back.
-            run.report.take_results([*results, *executor.results.values()])
+            results.extend(executor.results.values())
+            run.show()
             raise
         log.event("wave-done", run=run.identity, txid=executor.txid, steps=len(wave.steps))
-    return results
+    run.show()
 
 
 def _archive_journal(run: Run) -> None:
@@ -202,10 +229,10 @@ def _archive_journal(run: Run) -> None:
         run.journal.archive(PREVIOUS_JOURNAL)
 
 
-def _conclude(run: Run, phase: str, done: list[StepResult]) -> None:
+def _conclude(run: Run, phase: str) -> None:
     report = run.report
+    done = [result for results in run.results.values() for result in results]
     if done:
-        report.take_results(done)
         if any(result.status is not ItemStatus.LEFT for result in done):
             report.outcome = Outcome.DONE
         bad = [r for r in done if r.reason in (Reason.DISK_FAILED, Reason.NO_SPACE) and r.status is ItemStatus.LEFT]
@@ -301,11 +328,12 @@ def _take_back_closed(run: Run, view: JournalView) -> None:
         if isinstance(problem, VaultLockedError):
             raise problem
     plan = backward_plan(run.disk, finished, pack=str(about.get("pack", "")))
-    run.report.take_plan(plan)
+    run.plans["back"] = plan
+    run.show()
     remove_stamp(run.disk)
     _archive_journal(run)
     record = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
     record |= {"source": plan.source, "target": plan.target, "phase": "all"}
-    run.report.take_results(_run_waves(run, plan, record))
+    _run_waves(run, plan, "back", record)
     run.report.outcome = Outcome.DONE
     add_run(run.disk, ledger_entry(run, "all"))

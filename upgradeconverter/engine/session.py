@@ -88,8 +88,8 @@ class Session:
                 documents[wanted.path] = read_document(self.disk, wanted.path, wanted.limit)
         return self.pack.read_checkpoint(documents)
 
-    def make_plan(self, phase: str) -> Plan:
-        """Return what there is to do in one phase."""
+    def make_plan(self, phase: str, *, may_rename: bool = True) -> Plan:
+        """Return what there is to do in one phase; without `may_rename` everything is copied."""
         label = self.target_label()
         checkpoint = self.checkpoint()
         proposals: list[Proposal] = []
@@ -111,6 +111,7 @@ class Session:
             agents=self.agents,
             found=tuple(found),
             warnings=checkpoint.warnings if concerned else (),
+            may_rename=may_rename,
         )
 
     def vault_problem(self, phase: Phase) -> UpgradeConverterError | None:

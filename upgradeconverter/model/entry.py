@@ -104,11 +104,11 @@ class TreeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """The part of the disk inside which `rename` works: one mount and one encryption policy.
+    """The part of the disk inside which `rename` works: one mount, one encryption policy, one quota project.
 
     Attributes:
         home: topmost directory of the domain, relative to the root; the engine's folder of the domain lies in it.
-        key: comparable identity, e.g. mount and policy.
+        key: comparable identity, e.g. mount, policy and project.
         encrypted: whether an encryption policy covers it.
     """
 

@@ -62,6 +62,7 @@ class _Draft:
     claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
     made: dict[str, Domain] = field(default_factory=dict)
     group: int = 0
+    may_rename: bool = True
 
     def add(self, step: Step) -> None:
         """Number a step and append it."""
@@ -78,9 +79,13 @@ def plan(
     agents: Mapping[str, tuple[int, int]],
     found: tuple[Skip, ...] = (),
     warnings: tuple[str, ...] = (),
+    may_rename: bool = True,
 ) -> Plan:
-    """Return the plan that carries out the proposals; agents without (uid, gid) are root, `found` are the skips of the scan."""
-    draft = _Draft(facts=facts, layout=layout, agents=agents)
+    """Return the plan that carries out the proposals.
+
+    Agents without (uid, gid) are root; `found` are the skips of the scan; without `may_rename` everything is copied.
+    """
+    draft = _Draft(facts=facts, layout=layout, agents=agents, may_rename=may_rename)
     for proposal in proposals:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
@@ -147,7 +152,7 @@ def _move(draft: _Draft, base: Step, operation: Move) -> None:
 def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
     target_domain = _prepare_parent(draft, base, operation.target)
     source_domain = draft.facts.domains[above(operation.source)]
-    rename = source_domain.key == target_domain.key
+    rename = draft.may_rename and source_domain.key == target_domain.key
     step = replace(
         _from_source(draft, base, operation.source),
         target=operation.target,

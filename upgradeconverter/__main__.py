@@ -3,40 +3,73 @@
 import os
 import sys
 
-# What the preflight may know of packs without loading one: default root and where the running release is written.
+# What the preflight may know of packs and settings without loading any: default root, where the running release is written,
+# and the settings file.
 _DEFAULT_PACK = "eve"
 _DEFAULT_PERSIST = "/persist"
 _RELEASE_FILES = ("/run/eve-release", "/etc/eve-release")
+_SETTINGS = "/etc/upgradeconverter.toml"
 _PHASES = ("pre-vault", "post-vault", "all")
+_VALUES = ("--persist", "--target", "--output")
 
 
-def _leaves_early(argv: "list[str]") -> bool:
-    """Return whether this is a plain boot invocation whose phase has nothing to do."""
-    from upgradeconverter import preflight
-
-    phase, persist, target = "all", _DEFAULT_PERSIST, ""
+def _words(argv: "list[str]") -> "dict[str, str] | None":
+    """Return phase and options of a plain boot invocation; None for any other."""
+    found = {"phase": "all", "--persist": "", "--target": "", "--output": "text"}
     words = iter(argv)
     for word in words:
+        name, equals, value = word.partition("=")
         if word in _PHASES:
-            phase = word
-        elif word in ("-p", "--persist"):
-            persist = next(words, "")
-        elif word == "--target":
-            target = next(words, "")
+            found["phase"] = word
+        elif name in _VALUES:
+            found[name] = value if equals else next(words, "")
+        elif word == "-p":
+            found["--persist"] = next(words, "")
         else:
-            return False
+            return None
+        if word not in _PHASES and not found[name if word != "-p" else "--persist"]:
+            return None
+    return found
+
+
+def _answer(argv: "list[str]") -> "str | None":
+    """Return what to say at once, None when the full program has to look."""
+    from upgradeconverter import preflight
+
+    words = _words(argv)
+    if words is None or words["--output"] not in ("text", "json"):
+        return None
+    config = preflight.signature(_SETTINGS)
+    if config and not words["--persist"]:
+        return None  # the settings may name another root
     if any(name.startswith("UPGRADECONVERTER_") for name in os.environ):
-        return False
-    release = preflight.read_release(_RELEASE_FILES)
-    return preflight.nothing_to_do(persist, phase, target, _DEFAULT_PACK, release)
+        return None
+    if any(word.startswith("upgradeconverter") for word in preflight.read_words("/proc/cmdline")):
+        return None
+    expected = {
+        "pack": _DEFAULT_PACK,
+        "asked": words["--target"],
+        "release": preflight.read_release(_RELEASE_FILES)[0],
+        "config": config,
+    }
+    persist = words["--persist"] or _DEFAULT_PERSIST
+    return preflight.answer(persist, words["phase"], expected, as_json=words["--output"] == "json")
+
+
+def _say(text: bytes) -> None:
+    try:
+        while text:
+            text = text[os.write(1, text) :]
+    except OSError:
+        pass  # nobody listens; there was nothing to do all the same
 
 
 def main() -> None:
     """Entry point of the console script and of `python -m upgradeconverter`."""
     argv = sys.argv[1:]
-    if _leaves_early(argv):
-        sys.stdout.write("nothing to do\n")
-        sys.stdout.flush()
+    said = _answer(argv)
+    if said is not None:
+        _say(f"{said}\n".encode("utf-8", "backslashreplace"))
         sys.exit(0)
     from upgradeconverter.cli.main import main as full
 

@@ -16,12 +16,12 @@ EXIT_WEDGED = 6
 
 EXIT_STATUSES: dict[int, str] = {
     EXIT_DONE: "done, or nothing to do (items left alone by name are not a failure)",
-    EXIT_DEVIATIONS: "`verify` found deviations, or items were left alone and --strict was given",
+    EXIT_DEVIATIONS: "`verify` found deviations, `rollback` could not take all back, or --strict and something was left",
     EXIT_USAGE: "the command line or a setting is not understood",
     EXIT_REFUSED: "refused before any write",
     EXIT_ROLLED_BACK: "something failed on the way; everything was put back",
     EXIT_BUSY: "another instance runs",
-    EXIT_WEDGED: "stopped half way and needs a person, or another start",
+    EXIT_WEDGED: "stopped half way, nothing is lost; the report says whether another start will do or a person must look",
 }
 
 
@@ -97,6 +97,51 @@ class UnknownLayoutError(UpgradeConverterError):
     def __init__(self, label: str, known: tuple[str, ...]) -> None:
         """Name what was asked for and what there is."""
         super().__init__(f"layout {label!r} is not known; known: {', '.join(known)}")
+
+
+class UnknownReleaseError(UpgradeConverterError):
+    """The running system says a release that the pack cannot place."""
+
+    code = "UnknownRelease"
+    hint = "Name the layout with --target, or correct the release file named."
+
+    def __init__(self, word: str, path: str, known: tuple[str, ...]) -> None:
+        """Name the word, the file that says it, and what would be understood."""
+        super().__init__(f"{path}: expected a release such as 16.12.0 or a layout of {', '.join(known)}; found {word!r}")
+
+
+class OtherPackError(UpgradeConverterError):
+    """The disk carries the state of another system than the one asked for."""
+
+    code = "OtherPack"
+    hint = "Name the pack that the stamp names with --pack, or the right directory with --persist."
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        """Name the stamp, the pack asked for and the one found."""
+        super().__init__(f"{path}: expected state of pack {expected!r}, found that of pack {found!r}")
+
+
+class DiskRefusedError(UpgradeConverterError):
+    """The disk could not be looked at, or refused the very first write; nothing was changed."""
+
+    code = "DiskRefused"
+    hint = "Run as root, on a file system that can be read and written, then run again."
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Name the path and the system's words."""
+        super().__init__(f"{path}: {problem}; nothing was changed")
+
+
+class InterruptedRunError(UpgradeConverterError):
+    """Somebody asked the run to stop; what had been begun was put back."""
+
+    code = "Interrupted"
+    exit_status = EXIT_ROLLED_BACK
+    hint = "Run again; what was converted before stays converted."
+
+    def __init__(self, signal: str) -> None:
+        """Name the signal."""
+        super().__init__(f"stopped by {signal}; what was under way was put back")
 
 
 class UnknownNewerLayoutError(UpgradeConverterError):
@@ -217,7 +262,7 @@ class StampDamagedError(UpgradeConverterError):
     """The stamp is not one that this engine wrote."""
 
     code = "StampDamaged"
-    hint = "Remove the stamp file named; the next run finds out anew what the disk carries."
+    hint = "Remove the stamp file named; the next run then takes the disk for the oldest layout and looks at every item."
 
     def __init__(self, path: str, problem: str) -> None:
         """Name the file and the problem."""

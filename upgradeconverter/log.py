@@ -7,8 +7,18 @@ Nothing is logged on a start with nothing to do.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any
+
+_level = "info"
+
+
+def show_details() -> None:
+    """Log also single steps (`--debug`)."""
+    global _level  # noqa: PLW0603 - one log per process
+    _level = "debug"
+    _logger.cache_clear()
 
 
 @cache
@@ -24,11 +34,22 @@ def _logger() -> Any:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(_level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
     )
     return structlog.get_logger()
 
 
 def event(name: str, **fields: object) -> None:
-    """Log one event with its fields; must never be given file contents or keys."""
-    _logger().info(name, **fields)
+    """Log one event with its fields; must never be given file contents or keys. Nobody listening is no failure."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            _logger().info(name, **fields)
+
+
+def detail(name: str, **fields: object) -> None:
+    """Log one event that only `--debug` shows."""
+    if _level == "debug" and sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            _logger().debug(name, **fields)

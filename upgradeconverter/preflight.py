@@ -1,54 +1,55 @@
 """Decides, before anything else is imported, whether a start has nothing to do.
 
-Trusts the stamp only together with its tripwires: no open journal leftovers, the same system, and every watched path exactly as
-it was. Whatever is not certain means: go on with the full program. Imports nothing but `os`.
+Trusts the stamp only together with its tripwires: no open journal leftovers, the same system and settings, and every watched path
+exactly as it was. Whatever is not certain means: go on with the full program. Imports nothing but `os`.
 """
 
 import os
 
 _FOLDER = ".upgradeconverter"
 _HEADER = "upgradeconverter-stamp 1"
-_LEFTOVERS = ("trash", "stage", "manifest", "open")
+_LEFTOVERS = ("trash", "stage", "manifest", "waiting")
+_LIMIT = 16 << 20
 
 
-def nothing_to_do(persist: str, phase: str, target: str, pack: str, release: str) -> bool:
-    """Return whether the stamp proves that a phase has nothing to do.
+def answer(persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
+    """Return the finished report if the stamp proves that a way of starting has nothing to do, else None.
 
-    `persist` is the root directory; the phase `all` asks for every phase of the stamp; `target` is what was asked for explicitly
-    and `release` what the system's release files say, both possibly empty.
+    `persist` is the root directory; `expected` holds `pack`, the target that was `asked` for, what the system's `release` files
+    say and the signature of the settings file (`config`), each possibly empty.
     """
     try:
         fd = os.open(f"{persist}/{_FOLDER}/stamp", os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            lines = os.fsdecode(os.read(fd, 1 << 20)).split("\n")
+            lines = os.fsdecode(os.read(fd, _LIMIT)).split("\n")
         finally:
             os.close(fd)
         if lines[0] != _HEADER or lines[-2:] != ["end", ""]:
-            return False
+            return None
         for name in _LEFTOVERS:
             if _exists(f"{persist}/{_FOLDER}/{name}"):
-                return False
-        return _holds(lines[1:-2], persist, phase, (target or "-", pack, release or "-"))
+                return None
+        return _read(lines[1:-2], persist, phase, expected, as_json=as_json)
     except (OSError, ValueError):
-        return False
+        return None
 
 
-def _holds(lines: "list[str]", persist: str, phase: str, expected: "tuple[str, str, str]") -> bool:
-    target, pack, release = expected
-    phases = []
+def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
+    here, texts, json = "", [], ""
     for line in lines:
         word, _, value = line.partition(" ")
         if word == "phase":
-            phases.append(value)
-        elif (
-            (word == "pack" and value != pack)
-            or (word == "release" and value != release)
-            or (word == "asked" and value != target)
-            or (word == "absent" and _exists(f"{persist}/{value}"))
-            or (word == "watch" and not _same(value, persist))
+            here = value
+        elif (word in expected and (not here or here == phase) and value != (expected[word] or "-")) or (
+            here == phase
+            and ((word == "absent" and _exists(f"{persist}/{value}")) or (word == "watch" and not _same(value, persist)))
         ):
-            return False
-    return phase in phases or (phase == "all" and "all" in phases)
+            return None
+        elif here == phase and word == "text":
+            texts.append(value)
+        elif here == phase and word == "json":
+            json = value
+    return (json if as_json else "\n".join(texts)) or None
 
 
 def _same(value: str, persist: str) -> bool:
@@ -65,17 +66,33 @@ def _exists(path: str) -> bool:
     return True
 
 
-def read_release(files: "tuple[str, ...]") -> str:
-    """Return the first word of the first release file that can be read, or an empty text."""
+def signature(path: str) -> str:
+    """Return inode, mtime and ctime of a file as one text, empty where there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ""
+    return f"{facts.st_ino} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+
+
+def read_release(files: "tuple[str, ...]") -> "tuple[str, str]":
+    """Return the first word of the first release file that can be read, and that file; both empty where there is none."""
     for path in files:
-        try:
-            fd = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            words = os.read(fd, 4096).decode("utf-8", "replace").split()
-        finally:
-            os.close(fd)
+        words = read_words(path)
         if words:
-            return words[0]
-    return ""
+            return words[0], path
+    return "", ""
+
+
+def read_words(path: str) -> "list[str]":
+    """Return the words of a small file of the system, none where it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return []
+    try:
+        return os.read(fd, 1 << 16).decode("utf-8", "replace").split()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)

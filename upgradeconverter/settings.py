@@ -40,6 +40,7 @@ class Settings:
     read_back: str = "none"
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     pack_roots: tuple[str, ...] = ()
+    file: str = DEFAULT_FILE
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,7 +64,7 @@ def load(
             values[name], origins[name] = value, origin
     if values.get("read_back", "none") not in _READ_BACK:
         raise BadSettingError("read_back", origins["read_back"], " or ".join(_READ_BACK), str(values["read_back"]))
-    return Settings(**values, origins=origins)
+    return Settings(**values, file=file, origins=origins)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

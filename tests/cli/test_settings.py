@@ -64,7 +64,7 @@ def test_precedence(
 
 def test_defaults(tmp_path: Path) -> None:
     """Without any source everything is as the class says."""
-    assert settings(tmp_path) == Settings()
+    assert settings(tmp_path) == Settings(file=f"{tmp_path}/settings.toml")
 
 
 def test_sources_are_joined(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("words", nargs="*", metavar="COMMAND|PHASE", help=f"a command, then a phase: {', '.join(PHASES)}")
     made.add_argument("-p", "--persist", metavar="DIR", help="root of the state, default as the pack says (eve: /persist)")
     made.add_argument("-n", "--dry-run", action="store_const", const=True, help="audit only, without any effect")
-    made.add_argument("-d", "--debug", action="store_true", help="accepted for compatibility; events always go to stderr")
+    made.add_argument("-d", "--debug", action="store_true", help="log single steps too, on standard error")
     made.add_argument("--target", metavar="LAYOUT", help="layout to reach, default by the running system's release")
     made.add_argument("--pack", metavar="NAME", help="system whose state this is, default eve")
     made.add_argument("--output", choices=("text", "json"), default="text", help="text for people, JSON for tools")

@@ -10,8 +10,8 @@ from upgradeconverter.disk import lock
 from upgradeconverter.disk.dryrun import read_only
 from upgradeconverter.engine.ledger import read_ledger
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
-from upgradeconverter.engine.run import Run, audit, convert, take_back
-from upgradeconverter.engine.verify import deviations
+from upgradeconverter.engine.run import Run, audit, convert, foresee_taking_back, set_aside, take_back
+from upgradeconverter.engine.verify import deviations, unfinished
 from upgradeconverter.errors import EXIT_DEVIATIONS
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
@@ -68,7 +68,7 @@ def plan(context: Context) -> None:
 
 
 def status(context: Context) -> None:
-    """Show which layout the disk carries and what is open."""
+    """Show which layout the disk carries, what is open and what was set aside."""
     session, report = context.session, context.report
     disk = read_only(session.disk)
     stamp = session.stamp()
@@ -77,29 +77,34 @@ def status(context: Context) -> None:
     report.source, report.target = session.carried_label(), session.target_label()
     report.details.update(
         {
-            "stamp": f"layout {stamp.layout}, run {stamp.run}" if stamp is not None else "none",
+            "carries layout": report.source,
+            "target layout": report.target,
+            "last run": stamp.run if stamp is not None and stamp.run else "none",
             "system release": session.release or "unknown",
             "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
             "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
+            "set aside": list(set_aside(disk, session.pack.vault)),
         },
     )
 
 
 def verify(context: Context) -> None:
     """Compare the disk with the target layout."""
-    found = deviations(replace(context.session, disk=read_only(context.session.disk)), deep=True)
-    context.report.target = context.session.target_label()
-    context.report.details["deviations"] = list(found)
-    context.report.outcome = Outcome.DEVIATIONS if found else Outcome.INFORMATION
-    context.report.exit_status = EXIT_DEVIATIONS if found else 0
+    run = context.looking()
+    audit(run, context.report.phase)
+    view = run.journal.read(repair=False)
+    found = (*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True))
+    report = context.report
+    report.error, report.warnings = None, []
+    report.details = {"deviations": list(found)}
+    report.outcome = Outcome.DEVIATIONS if found else Outcome.INFORMATION
+    report.exit_status = EXIT_DEVIATIONS if found else 0
 
 
 def rollback(context: Context) -> None:
-    """Undo the open or the last run; with --dry-run only say which."""
+    """Undo the open or the last run; with --dry-run only say what that would do."""
     if context.settings.dry_run:
-        view = Journal(read_only(context.session.disk), JOURNAL).read(repair=False)
-        context.report.outcome = Outcome.PLANNED
-        context.report.details["would undo"] = [f"{t.txid} after {t.last.value}" for t in view.open or view.transactions]
+        foresee_taking_back(context.looking())
         return
     with _locked(context):
         take_back(context.acting())

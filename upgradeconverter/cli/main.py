@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from upgradeconverter import preflight
+from upgradeconverter import log, preflight
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.run import outcome_of
 from upgradeconverter.engine.session import Session
-from upgradeconverter.errors import DiskFailedError, InternalError, UpgradeConverterError
+from upgradeconverter.engine.stopping import stopping_politely
+from upgradeconverter.errors import BadSettingError, DiskRefusedError, InternalError, UpgradeConverterError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.packs import find
 from upgradeconverter.settings import Settings, load
@@ -29,15 +30,19 @@ def main(argv: list[str]) -> int:
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_intermixed_args(argv)
         report.command, report.phase = split_words(arguments.words)
+        if arguments.debug:
+            log.show_details()
         settings = load(_flags(arguments), os.environ, _kernel_command_line())
-        _dispatch(report, settings)
+        with stopping_politely():
+            _dispatch(report, settings)
     except UpgradeConverterError as error:
         report.fail(error, outcome_of(error))
     except OSError as error:
-        failure = DiskFailedError("working on", str(error.filename or "the disk"), error.strerror or str(error))
-        report.fail(failure, Outcome.ROLLED_BACK)
+        # Once a wave has begun, the engine turns what the disk says into its own errors.
+        failure = DiskRefusedError(str(error.filename or "the disk"), error.strerror or str(error))
+        report.fail(failure, Outcome.REFUSED)
     except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
         where = error.__traceback__
         while where is not None and where.tb_next is not None:
@@ -47,17 +52,17 @@ def main(argv: list[str]) -> int:
     else:
         if settings.strict:
             report.judge_strictly()
-    return _print(report, as_json=as_json)
-
-
-def _print(report: Report, *, as_json: bool) -> int:
-    text = json.dumps(report.document(), indent=2, ensure_ascii=True) + "\n" if as_json else as_text(report)
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _print(json.dumps(report.document(), indent=2, ensure_ascii=True) if as_json else as_text(report).rstrip("\n"))
     return report.exit_status
+
+
+def _print(text: str) -> None:
+    """Write to standard output, whatever state that is in: nobody listening changes nothing about what was done."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError, AttributeError):
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
@@ -81,15 +86,20 @@ def _dispatch(report: Report, settings: Settings) -> None:
     if settings.switched_off and report.command == "run":
         report.warnings.append("switched off on the kernel command line")
         return
+    if settings.persist == "":
+        raise BadSettingError("persist", settings.origins["persist"], "a directory", "")
     pack = find.load(settings.pack, settings.pack_roots)
     disk = PosixDisk.at(settings.persist or pack.default_persist)
     try:
+        release, release_file = preflight.read_release(pack.release_files)
         session = Session(
             disk=disk,
             pack=pack,
             agents=settings.agents,
             asked=settings.target or "",
-            release=preflight.read_release(pack.release_files),
+            release=release,
+            release_file=release_file,
+            config=preflight.signature(settings.file),
         )
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
         COMMANDS[report.command](context)

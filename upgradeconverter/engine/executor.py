@@ -17,13 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from upgradeconverter import log
 from upgradeconverter.disk.port import SourceChangedError
 from upgradeconverter.engine import steps as handlers
+from upgradeconverter.engine import stopping
 from upgradeconverter.engine.machine import RunMachine
 from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of, manifest_path, parent, stage_folder, trash_folder
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
-from upgradeconverter.errors import BoundaryError, DiskFailedError, WedgedError
+from upgradeconverter.errors import BoundaryError, DiskFailedError, InterruptedRunError, WedgedError
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, step_from_data
@@ -80,8 +82,13 @@ class Executor:
     def __post_init__(self) -> None:
         """Build the handlers' context and the machine."""
         self.homes = self.homes or homes_of(self.steps)
-        self.work = Work(disk=self.disk, txid=self.txid, contents=self.contents, progress=self.progress)
+        self.work = Work(disk=self.disk, txid=self.txid, contents=self.contents, progress=self._on_progress)
         self.machine = RunMachine(self._record, self.initial)
+
+    def _on_progress(self, size: int) -> None:
+        stopping.check()
+        if self.progress is not None:
+            self.progress(size)
 
     def _record(self, kind: RecordKind, payload: dict[str, Any]) -> None:
         self.journal.append(self.txid, kind, payload)
@@ -105,6 +112,9 @@ class Executor:
             self._not_begun(error)
         try:
             self._stage()
+        except InterruptedRunError:
+            self._abandon()
+            raise
         except OSError as error:
             self._put_back(error)
         if not self.steps:
@@ -173,6 +183,7 @@ class Executor:
             self._make_folder(stage_folder(home, self.txid))
         manifests: dict[str, list[str]] = {}
         for group in self._groups():
+            stopping.check()
             self._stage_group(group, manifests)
         for home in self._stage_homes():
             text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
@@ -221,7 +232,7 @@ class Executor:
             step=aside,
             status=ItemStatus.QUARANTINED,
             reason=refused.reason,
-            detail=refused.detail,
+            detail=f"{refused.detail}; set aside as {aside.target}",
         )
 
     def _read_back(self) -> None:
@@ -256,6 +267,7 @@ class Executor:
 
     def _flip(self) -> None:
         for step in self.steps:
+            log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
             handlers.flip(self.work, step)
         for step in self.steps:
             if step.shape in (Shape.RENAME, Shape.ADJUST) and self.disk.find(step.target or "") is not None:
@@ -276,7 +288,8 @@ class Executor:
             refused = handlers.retire(self.work, step)
             result = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
             if refused is not None:
-                result = replace(result, reason=refused.reason, detail=refused.detail)
+                status = ItemStatus.LEFT if step.shape is Shape.RETIRE else result.status
+                result = replace(result, status=status, reason=refused.reason, detail=refused.detail)
             self.results[step.number] = result
         self._sync(folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step))
         self._restore_times(self.restore)

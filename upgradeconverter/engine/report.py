@@ -127,9 +127,9 @@ def item_of(step: Step, status: ItemStatus) -> dict[str, Any]:
 
 def as_text(report: Report) -> str:
     """Return the report for people."""
-    lines = [f"{report.command} ({report.phase}): {report.outcome.value}"]
-    if report.source is not None:
-        lines.append(f"  layout {report.source} -> {report.target}")
+    lines = [f"{report.command} {report.phase}: {report.outcome.value.replace('-', ' ')}"]
+    if report.source is not None and report.outcome is not Outcome.INFORMATION:
+        lines.append(f"  layout {report.source}" + (f" -> {report.target}" if report.target != report.source else ""))
     lines += [f"  recovered: transaction {r['txid']} after {r['last']}: {r['result']}" for r in report.recovered]
     for item in report.items:
         arrow = f" -> {item['target']}" if item["target"] and item["target"] != item["source"] else ""
@@ -149,7 +149,7 @@ def as_text(report: Report) -> str:
 def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
     if not skipped:
         return []
-    lines = ["  left alone:"]
+    lines = ["  left alone or set aside:"]
     known = {reason.value: texts for reason, texts in CATALOGUE.items()}
     for skip in skipped:
         sentence, advice = known[skip["reason"]]
@@ -161,7 +161,9 @@ def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
 def _details_text(details: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in details.items():
-        if isinstance(value, list):
+        if value == []:
+            lines.append(f"  {name}: none")
+        elif isinstance(value, list):
             lines.append(f"  {name}:")
             lines += [f"    {entry}" for entry in value]
         else:

@@ -7,38 +7,42 @@ an UpgradeConverterError that ends the run is raised and put into the report by 
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
+from upgradeconverter.engine import stopping
 from upgradeconverter.engine.backward import backward_plan
 from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.ledger import add_run
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL, QUARANTINE, folder_of
 from upgradeconverter.engine.recover import open_homes, recover
+from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.session import watched_paths
-from upgradeconverter.engine.stamp import Stamp, remove_stamp, write_stamp
+from upgradeconverter.engine.stamp import Section, Signature, Stamp, write_stamp
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import (
-    EXIT_ROLLED_BACK,
+    EXIT_DEVIATIONS,
     BoundaryError,
     NothingToRollBackError,
     UpgradeConverterError,
-    VaultLockedError,
     VaultNotUsableError,
 )
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.operation import Skip
-from upgradeconverter.model.outcome import ItemStatus, Outcome, Reason
+from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Attributes, Wave
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.engine.executor import StepResult
-    from upgradeconverter.engine.report import Report
     from upgradeconverter.engine.session import Session
+    from upgradeconverter.journal.log import Transaction
     from upgradeconverter.model.plan import Plan
     from upgradeconverter.packs.api import Phase
 
@@ -60,6 +64,7 @@ class Run:
     progress: Progress | None = None
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     journal: Journal = field(init=False)
+    archived: bool = False
     plans: dict[str, Plan] = field(default_factory=dict)
     results: dict[str, list[StepResult]] = field(default_factory=dict)
 
@@ -160,7 +165,7 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
             else:
                 run.report.warnings.append("an open transaction waits for the phase that may touch the vault")
             return False
-        remove_stamp(run.disk)
+        _stamp(run, run.session.carried_label())
     for recovery in recover(run.disk, run.journal, view):
         log.event("recovered", txid=recovery.txid, last=recovery.last, result=recovery.result)
         run.report.recovered.append({"txid": recovery.txid, "last": recovery.last, "result": recovery.result})
@@ -172,7 +177,7 @@ def _carry_out(run: Run, plan: Plan, phase: str) -> None:
         return
     log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     run.make_engine_folder()
-    remove_stamp(run.disk)
+    _stamp(run, run.session.source_label())
     _archive_journal(run)
     about = {
         "run": run.identity,
@@ -202,6 +207,7 @@ def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
 def _run_waves(run: Run, plan: Plan, phase: str, about: dict[str, Any]) -> None:
     results = run.results.setdefault(phase, [])
     for wave in plan.waves:
+        stopping.check()
         executor = executor_for(
             run.disk,
             run.journal,
@@ -224,28 +230,31 @@ def _run_waves(run: Run, plan: Plan, phase: str, about: dict[str, Any]) -> None:
 
 
 def _archive_journal(run: Run) -> None:
-    if run.disk.find(JOURNAL) is not None:
+    """Put the journal of earlier runs aside before the first transaction of this one."""
+    if not run.archived and run.disk.find(JOURNAL) is not None:
         run.disk.remove(PREVIOUS_JOURNAL)
         run.journal.archive(PREVIOUS_JOURNAL)
+    run.archived = True
 
 
 def _conclude(run: Run, phase: str) -> None:
     report = run.report
     done = [result for results in run.results.values() for result in results]
-    if done:
-        if any(result.status is not ItemStatus.LEFT for result in done):
-            report.outcome = Outcome.DONE
-        bad = [r for r in done if r.reason in (Reason.DISK_FAILED, Reason.NO_SPACE) and r.status is ItemStatus.LEFT]
-        if bad:
-            report.outcome, report.exit_status = Outcome.ROLLED_BACK, EXIT_ROLLED_BACK
-        report.details["verified"] = "the new layout holds" if not deviations(run.session) else "deviations, see `verify`"
-        add_run(run.disk, ledger_entry(run, phase))
-        log.event("run-done", run=run.identity, outcome=report.outcome.value)
-    elif report.recovered:
+    if any(result.status is not ItemStatus.LEFT for result in done) or report.recovered:
         report.outcome = Outcome.DONE
-        add_run(run.disk, ledger_entry(run, phase))
-    if report.exit_status == 0:
-        _remember(run, phase)
+    if done:
+        found = deviations(run.session)
+        report.details["verified"] = (
+            f"{len(found)} deviations; `upgradeconverter verify` lists them"
+            if found
+            else f"what lies in the places of layout {report.target} is as that layout wants it"
+        )
+        log.event("run-done", run=run.identity, outcome=report.outcome.value)
+    try:
+        _remember(run, phase, changed=bool(done or report.recovered))
+    except OSError as error:
+        # The conversion stands; the next start only has to look for itself.
+        report.warn(f"what was done could not be noted down: {error.filename}: {error.strerror}")
 
 
 def ledger_entry(run: Run, phase: str) -> dict[str, Any]:
@@ -264,76 +273,146 @@ def ledger_entry(run: Run, phase: str) -> dict[str, Any]:
     }
 
 
-def _remember(run: Run, phase: str) -> None:
-    """Write the stamp, unless it would say nothing new."""
+def _remember(run: Run, phase: str, *, changed: bool) -> None:
+    """Write history and stamp, unless they would say nothing new."""
     session = run.session
-    phases = tuple(p.name for p in session.pack.phases) if phase == "all" else (phase,)
-    old = session.stamp()
-    skips = tuple(Skip(path=s["path"], reason=Reason(s["reason"])) for s in run.report.skipped)
-    paths = dict.fromkeys(path for name in phases for path in watched_paths(session, name, skips))
-    stamp = Stamp(
-        pack=session.pack.name,
-        layout=session.target_label() if "post-vault" in phases or phase == "all" else session.source_label(),
-        asked=session.asked,
-        release=session.release,
-        run=run.identity,
-        phases=(*phases, "all") if phase == "all" else phases,
-        watched=tuple((path, _signature(run.disk, path)) for path in paths),
-    )
-    if old is not None and (old.layout, old.watched, old.release, old.asked) == (
-        stamp.layout,
-        stamp.watched,
-        stamp.release,
-        stamp.asked,
-    ):
-        return
-    if run.disk.find(ENGINE_FOLDER) is None and not run.report.items and not any(s for _, s in stamp.watched):
+    names = tuple(each.name for each in session.phases(phase))
+    # Everything is converted once the last phase is.
+    layout = session.target_label() if session.pack.phases[-1].name in names else session.carried_label()
+    section = _section(replace(session, carried=layout), phase, names)
+    if changed:
+        add_run(run.disk, ledger_entry(run, phase))
+    elif run.disk.find(ENGINE_FOLDER) is None and (section is None or not any(sign for _, sign in section.watched)):
         # A disk on which there was never anything to convert is not written to at all.
         return
     run.make_engine_folder()
-    write_stamp(run.disk, stamp)
+    _stamp(run, layout, section, changed=changed)
 
 
-def _signature(disk: Disk, path: str) -> tuple[int, int, int] | None:
+def _stamp(run: Run, layout: str, section: Section | None = None, *, changed: bool = True) -> None:
+    """Note down the layout and, without a change, what was known of other ways of starting; write only what is new."""
+    old = run.session.stamp()
+    if old is None and layout == run.session.pack.order.labels[0] and section is None:
+        return
+    kept = [each for each in old.sections if section is None or each.phase != section.phase] if old and not changed else []
+    stamp = Stamp(
+        pack=run.session.pack.name,
+        layout=layout,
+        run=run.identity if changed or old is None else old.run,
+        sections=(*kept, section) if section is not None else tuple(kept),
+    )
+    if stamp != old:
+        write_stamp(run.disk, stamp)
+
+
+def _section(session: Session, phase: str, names: tuple[str, ...]) -> Section | None:
+    """Return what a start like this one may answer at once from now on; None when each start has to look.
+
+    Made from a look at the disk as it is now, so that it is what the next start would say.
+    """
+    if any(session.vault_problem(each) is not None for each in session.phases(phase)):
+        return None
+    next_report = Report(command="run", phase=phase)
+    plans = [session.make_plan(name) for name in names]
+    next_report.show((plan, ()) for plan in plans)
+    skips = tuple(skip for plan in plans for skip in plan.skips)
+    if any(plan.steps for plan in plans) or any(skip.reason in PASSING for skip in skips):
+        return None
+    paths = dict.fromkeys(path for name in names for path in watched_paths(session, name, skips))
+    return Section(
+        phase=phase,
+        asked=session.asked,
+        release=session.release,
+        config=session.config,
+        watched=tuple((path, _signature(session.disk, path)) for path in paths),
+        text=as_text(next_report).rstrip("\n"),
+        json=json.dumps(next_report.document()),
+    )
+
+
+def _signature(disk: Disk, path: str) -> Signature | None:
     entry = disk.find(path)
     return None if entry is None else (entry.identity, entry.mtime_ns, entry.ctime_ns)
+
+
+def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:
+    """Return what earlier runs set aside because its content does not have the digest that its name claims."""
+    folders = [f"{folder_of(home)}/{QUARANTINE}" for home in ("", vault) if home is not None]
+    return tuple(entry.path for folder in folders if disk.find(folder) is not None for entry in disk.entries(folder))
 
 
 def take_back(run: Run) -> None:
     """Undo the open or, when there is none, the last run; the report says what could not be undone."""
     view = run.journal.read(repair=True)
-    if view.open:
-        for phase in run.session.pack.phases:
-            problem = run.session.vault_problem(phase)
-            if problem is not None and any(home for t in view.open for home in open_homes(t)):
-                raise problem
-        remove_stamp(run.disk)
-        for recovery in recover(run.disk, run.journal, view, undo=True):
-            run.report.recovered.append({"txid": recovery.txid, "last": recovery.last, "result": recovery.result})
-        run.report.outcome = Outcome.DONE
-        add_run(run.disk, ledger_entry(run, "all"))
+    if not view.open:
+        _take_back_closed(run, view)
         return
-    _take_back_closed(run, view)
+    _check_vault(run, view.open)
+    about = _about(view.open)
+    _stamp(run, run.session.carried_label())
+    for recovery in recover(run.disk, run.journal, view, undo=True):
+        run.report.recovered.append({"txid": recovery.txid, "last": recovery.last, "result": recovery.result})
+    _conclude_back(run, str(about.get("source", "")))
+
+
+def foresee_taking_back(run: Run) -> None:
+    """Fill the report with what `take_back` would do; changes nothing (D6)."""
+    view = run.journal.read(repair=False)
+    if view.open:
+        run.report.details.update(_open_details(view))
+    else:
+        _plan_back(run, _finished(view))
+    run.report.outcome = Outcome.PLANNED
 
 
 def _take_back_closed(run: Run, view: JournalView) -> None:
-    finished = [t for t in view.transactions if t.last is RecordKind.DONE]
+    finished = _finished(view)
+    _check_vault(run, finished)
+    plan = _plan_back(run, finished)
+    _stamp(run, run.session.carried_label())
+    _archive_journal(run)
+    about = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
+    about |= {"source": plan.source, "target": plan.target, "phase": "all"}
+    _run_waves(run, plan, "back", about)
+    _conclude_back(run, plan.target)
+
+
+def _plan_back(run: Run, finished: tuple[Transaction, ...]) -> Plan:
+    run.plans["back"] = backward_plan(run.disk, finished, pack=str(_about(finished).get("pack", "")))
+    run.show()
+    return run.plans["back"]
+
+
+def _about(transactions: Sequence[Transaction]) -> dict[str, Any]:
+    about: dict[str, Any] = (transactions[-1].payload(RecordKind.BEGIN) or {}).get("run", {})
+    return about
+
+
+def _finished(view: JournalView) -> tuple[Transaction, ...]:
+    """Return the transactions of the last run; NothingToRollBackError when there are none to be taken back."""
+    finished = tuple(t for t in view.transactions if t.last is RecordKind.DONE)
     if not finished:
         raise NothingToRollBackError("no run that changed anything")
-    about = (finished[-1].payload(RecordKind.BEGIN) or {}).get("run", {})
+    about = _about(finished)
     if about.get("direction") == "backward":
         raise NothingToRollBackError(f"run {about.get('run')}, which was a rollback itself")
-    if any(home for t in finished for home in open_homes(t)):
-        problem = next((p for e in run.session.pack.phases if (p := run.session.vault_problem(e)) is not None), None)
-        if isinstance(problem, VaultLockedError):
-            raise problem
-    plan = backward_plan(run.disk, finished, pack=str(about.get("pack", "")))
-    run.plans["back"] = plan
-    run.show()
-    remove_stamp(run.disk)
-    _archive_journal(run)
-    record = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
-    record |= {"source": plan.source, "target": plan.target, "phase": "all"}
-    _run_waves(run, plan, "back", record)
-    run.report.outcome = Outcome.DONE
+    return finished
+
+
+def _check_vault(run: Run, transactions: Iterable[Transaction]) -> None:
+    """Raise unless every domain that the transactions lie in can be reached."""
+    if any(home for transaction in transactions for home in open_homes(transaction)):
+        for phase in run.session.pack.phases:
+            problem = run.session.vault_problem(phase)
+            if problem is not None:
+                raise problem
+
+
+def _conclude_back(run: Run, layout: str) -> None:
+    report = run.report
+    report.outcome = Outcome.DONE
+    if report.skipped:
+        report.exit_status = EXIT_DEVIATIONS
+        report.warn("not everything could be taken back; what was left is named with its reason")
     add_run(run.disk, ledger_entry(run, "all"))
+    _stamp(run, layout or run.session.pack.order.labels[0])

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from upgradeconverter.engine.places import STAMP
 from upgradeconverter.engine.stamp import Stamp, read_stamp
 from upgradeconverter.errors import (
+    OtherPackError,
     UnknownLayoutError,
+    UnknownReleaseError,
     VaultLockedError,
     VaultMissingError,
     VaultNotUsableError,
@@ -34,7 +37,9 @@ class Session:
 
     Attributes:
         asked: target that was asked for explicitly, or empty.
-        release: what the system's release files say, or empty.
+        release: what the system's release files say, or empty; `release_file` is the one that says it.
+        config: signature of the settings file, or empty.
+        carried: layout that the disk is known to carry, None to read it from the stamp.
     """
 
     disk: Disk
@@ -42,24 +47,44 @@ class Session:
     agents: Mapping[str, tuple[int, int]]
     asked: str = ""
     release: str = ""
+    release_file: str = ""
+    config: str = ""
+    carried: str | None = None
 
     def target_label(self) -> str:
-        """Return the layout to be reached: as asked, else as the running system needs, else the pack's default."""
-        label = self.pack.order.label_of(self.asked or self.release or self.pack.default_target)
-        if label not in self.pack.layouts:
-            raise UnknownLayoutError(label, tuple(self.pack.layouts))
-        return label
+        """Return the layout to be reached.
+
+        As asked; else as the running system needs; else the one that the disk carries already; else the pack's default.
+        """
+        order = self.pack.order
+        if self.asked:
+            label = order.label_of(self.asked)
+            if label not in self.pack.layouts:
+                raise UnknownLayoutError(label, tuple(self.pack.layouts))
+            return label
+        if self.release:
+            label = order.resolve(self.release) or ""
+            if label not in self.pack.layouts:
+                raise UnknownReleaseError(self.release, self.release_file, tuple(self.pack.layouts))
+            return label
+        carried = self.carried_label()
+        return carried if carried in self.pack.layouts else order.label_of(self.pack.default_target)
 
     def layout(self) -> Layout:
         """Return the target layout."""
         return self.pack.layouts[self.target_label()]
 
     def stamp(self) -> Stamp | None:
-        """Return the stamp, if there is one."""
-        return read_stamp(self.disk)
+        """Return the stamp, if there is one; OtherPackError when another system's state lies here."""
+        stamp = read_stamp(self.disk)
+        if stamp is not None and stamp.pack != self.pack.name:
+            raise OtherPackError(STAMP, self.pack.name, stamp.pack)
+        return stamp
 
     def carried_label(self) -> str:
         """Return the layout that the disk carries; without a stamp, the oldest one."""
+        if self.carried is not None:
+            return self.carried
         stamp = self.stamp()
         return stamp.layout if stamp is not None else self.pack.order.labels[0]
 
@@ -142,8 +167,7 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
         for slot in migration.reads:
             paths[slot.directory] = None
     if skips:
-        for wanted in session.pack.inputs:
-            paths[wanted.path] = None
-        for skip in skips:
-            paths[skip.path] = None
-    return tuple(sorted(path for path in paths if path and "\n" not in path))
+        paths |= dict.fromkeys(wanted.path for wanted in session.pack.inputs)
+        paths |= dict.fromkeys(path for skip in skips for path in (skip.path, skip.rival))
+    # A name with a newline does not fit into the stamp; the directory that holds it does.
+    return tuple(sorted(path if "\n" not in path else path.rpartition("/")[0] for path in paths if path))

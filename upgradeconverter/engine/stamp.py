@@ -1,7 +1,9 @@
-"""The stamp: a small text file that says which layout the disk carries and what must still be as it was for nothing to be to do.
+"""The stamp: a small text file that says which layout the disk carries, and what a start with nothing to do may answer at once.
 
-One word per line, values after blanks, paths last, so that the preflight reads it without any parser. `watch` lines hold inode,
-size, mtime and ctime of a path; `absent` lines name paths that must not be there. Written to a fresh name and renamed.
+One word per line, values after blanks, paths last, so that the preflight reads it without any parser. After the general lines
+comes one section for each way of starting (`phase`) that was found to have nothing to do: the conditions under which that holds
+(`asked`, `release`, `config`), what must still be as it was (`watch`: inode, mtime and ctime of a path; `absent`: not there),
+and the finished answer for people (`text`) and for tools (`json`). Written to a fresh name and renamed.
 """
 
 from __future__ import annotations
@@ -18,44 +20,55 @@ if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
 
 HEADER = "upgradeconverter-stamp 1"
-_LIMIT = 1 << 20
+_LIMIT = 16 << 20
+_GENERAL = ("pack", "layout", "run")
+_CONDITIONS = ("asked", "release", "config")
+
+Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Under which conditions one way of starting has nothing to do, and what it answers then.
+
+    Attributes:
+        asked: target that was asked for explicitly, or empty.
+        release: what the system's release files say, or empty.
+        config: signature of the settings file, or empty where there is none.
+        watched: signature by path, None for a path that must be absent.
+        text, json: the report; `json` is one line.
+    """
+
+    phase: str
+    asked: str
+    release: str
+    config: str
+    watched: tuple[tuple[str, Signature | None], ...]
+    text: str
+    json: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the stamp says.
-
-    Attributes:
-        release: what the release files said, so that a new system is noticed; `-` for nothing.
-        phases: phases that have nothing to do while the watched paths stay as they are.
-        watched: signature by path, None for a path that must be absent.
-    """
+    """What the stamp says; `run` is the last run that changed the disk, or empty."""
 
     pack: str
     layout: str
-    asked: str
-    release: str
-    run: str
-    phases: tuple[str, ...]
-    watched: tuple[tuple[str, tuple[int, int, int] | None], ...] = ()
+    run: str = ""
+    sections: tuple[Section, ...] = ()
 
 
 def encode(stamp: Stamp) -> bytes:
     """Return the stamp as text."""
-    lines = [
-        HEADER,
-        f"pack {stamp.pack}",
-        f"layout {stamp.layout}",
-        f"asked {stamp.asked or '-'}",
-        f"release {stamp.release or '-'}",
-        f"run {stamp.run or '-'}",
-        *(f"phase {phase}" for phase in stamp.phases),
-    ]
-    for path, signature in stamp.watched:
-        if signature is None:
-            lines.append(f"absent {path}")
-        else:
-            lines.append(f"watch {signature[0]} {signature[1]} {signature[2]} {path}")
+    lines = [HEADER, f"pack {stamp.pack}", f"layout {stamp.layout}", f"run {stamp.run or '-'}"]
+    for section in stamp.sections:
+        lines.append(f"phase {section.phase}")
+        lines += [f"{name} {getattr(section, name) or '-'}" for name in _CONDITIONS]
+        for path, signature in section.watched:
+            numbers = "" if signature is None else " ".join(str(number) for number in signature)
+            lines.append(f"absent {path}" if signature is None else f"watch {numbers} {path}")
+        lines += [f"text {line}" for line in section.text.split("\n")]
+        lines.append(f"json {section.json}")
     return os.fsencode("\n".join(lines) + "\nend\n")
 
 
@@ -64,32 +77,39 @@ def decode(content: bytes) -> Stamp:
     lines = os.fsdecode(content).split("\n")
     if lines[0] != HEADER or lines[-2:] != ["end", ""]:
         raise StampDamagedError(STAMP, "something without its first or last line")
-    words: dict[str, str] = {}
-    phases: list[str] = []
-    watched: list[tuple[str, tuple[int, int, int] | None]] = []
+    parts: list[list[tuple[str, str]]] = [[]]
+    for line in lines[1:-2]:
+        word, _, value = line.partition(" ")
+        if word == "phase":
+            parts.append([])
+        parts[-1].append((word, value))
     try:
-        for text in lines[1:-2]:
-            word, _, value = text.partition(" ")
-            if word == "phase":
-                phases.append(value)
-            elif word == "absent":
-                watched.append((value, None))
-            elif word == "watch":
-                inode, mtime, ctime, path = value.split(" ", 3)
-                watched.append((path, (int(inode), int(mtime), int(ctime))))
-            else:
-                words[word] = "" if value == "-" else value
-        return Stamp(
-            pack=words["pack"],
-            layout=words["layout"],
-            asked=words["asked"],
-            release=words["release"],
-            run=words["run"],
-            phases=tuple(phases),
-            watched=tuple(watched),
-        )
+        general = _words(parts[0], _GENERAL)
+        sections = tuple(_section(part) for part in parts[1:])
     except (KeyError, ValueError) as error:
         raise StampDamagedError(STAMP, f"a line that is not understood ({error})") from error
+    return Stamp(pack=general["pack"], layout=general["layout"], run=general["run"], sections=sections)
+
+
+def _words(part: list[tuple[str, str]], names: tuple[str, ...]) -> dict[str, str]:
+    """Return the values of words that occur once; `-` stands for nothing."""
+    found = {word: "" if value == "-" else value for word, value in part}
+    return {name: found[name] for name in names}
+
+
+def _section(part: list[tuple[str, str]]) -> Section:
+    watched: list[tuple[str, Signature | None]] = []
+    for word, value in part:
+        if word == "absent":
+            watched.append((value, None))
+        elif word == "watch":
+            inode, mtime, ctime, path = value.split(" ", 3)
+            watched.append((path, (int(inode), int(mtime), int(ctime))))
+        elif word not in ("phase", "text", "json", *_CONDITIONS):
+            raise KeyError(word)
+    words = _words(part, ("phase", "json", *_CONDITIONS))
+    text = "\n".join(value for word, value in part if word == "text")
+    return Section(**words, watched=tuple(watched), text=text)
 
 
 def read_stamp(disk: Disk) -> Stamp | None:
@@ -108,10 +128,3 @@ def write_stamp(disk: Disk, stamp: Stamp) -> None:
     disk.remove(STAMP)
     disk.rename(fresh, STAMP)
     disk.sync_directory(ENGINE_FOLDER)
-
-
-def remove_stamp(disk: Disk) -> None:
-    """Forget what the disk carries; the next run looks for itself."""
-    if disk.find(STAMP) is not None:
-        disk.remove(STAMP)
-        disk.sync_directory(ENGINE_FOLDER)

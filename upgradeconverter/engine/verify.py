@@ -6,19 +6,26 @@ import re
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.layout import Zone
+from upgradeconverter.model.plan import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from upgradeconverter.engine.session import Session
+    from upgradeconverter.journal.log import JournalView
     from upgradeconverter.model.entry import Entry
     from upgradeconverter.model.layout import Slot
+    from upgradeconverter.model.plan import Plan
 
 
 def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
     """Return every deviation from the target layout as one sentence; `deep` also reads files whose name is their digest."""
-    found: list[str] = []
-    if session.pack.vault is not None and session.disk.vault_state(session.pack.vault) == "locked":
-        return (f"{session.pack.vault}: locked, so nothing behind it can be verified",)
+    problem = _vault_problem(session)
+    found: list[str] = [problem] if problem else []
     for slot in session.layout().slots:
+        if problem and slot.zone is Zone.VAULT:
+            continue
         entry = session.disk.find(slot.directory)
         if entry is None:
             continue
@@ -26,10 +33,28 @@ def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
             found.append(f"{slot.directory}: expected a directory, found a {entry.kind.value}")
             continue
         found += _check_attributes(session, slot, entry)
-        if slot.entry_mode is not None:
-            for inner in session.disk.entries(slot.directory):
-                found += _check_entry(session, slot, inner, deep=deep)
+        for inner in session.disk.entries(slot.directory):
+            found += _check_entry(session, slot, inner, deep=deep)
     return tuple(found)
+
+
+def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tuple[str, ...]:
+    """Return what still has to happen before the disk carries the target layout, as one sentence each."""
+    found = [f"transaction {t.txid}: open after {t.last.value}; the next run finishes or undoes it" for t in view.open]
+    carried, target = session.carried_label(), session.target_label()
+    if carried != target:
+        found.append(f"the disk is noted as layout {carried}, expected {target}")
+    for plan in plans:
+        steps = [step for step in plan.steps if step.shape is not Shape.CREATE and step.source is not None]
+        found += [f"{step.source}: not converted yet ({step.operation} to {step.target or 'nowhere'})" for step in steps]
+    return tuple(found)
+
+
+def _vault_problem(session: Session) -> str:
+    if session.pack.vault is None:
+        return ""
+    state = session.disk.vault_state(session.pack.vault)
+    return "" if state in ("usable", "plain", "read-only") else f"{session.pack.vault}: expected a usable vault, found it {state}"
 
 
 def _check_attributes(session: Session, slot: Slot, entry: Entry) -> list[str]:
@@ -44,9 +69,11 @@ def _check_attributes(session: Session, slot: Slot, entry: Entry) -> list[str]:
 
 def _check_entry(session: Session, slot: Slot, entry: Entry, *, deep: bool) -> list[str]:
     found = []
-    if entry.kind is Kind.FILE and entry.mode & ~(slot.entry_mode or 0) & 0o222:
-        found.append(f"{entry.path}: expected mode {slot.entry_mode or 0:04o}, found {entry.mode:04o}")
-    if deep and entry.kind is Kind.FILE and re.fullmatch("[0-9a-f]{64}", entry.name):
+    if slot.pattern is not None and not re.fullmatch(slot.pattern, entry.name):
+        found.append(f"{entry.path}: not a name of slot {slot.name}")
+    if slot.entry_mode is not None and entry.kind is Kind.FILE and entry.mode & ~slot.entry_mode & 0o222:
+        found.append(f"{entry.path}: expected mode {slot.entry_mode:04o}, found {entry.mode:04o}")
+    if deep and slot.entry_mode is not None and entry.kind is Kind.FILE and re.fullmatch("[0-9a-f]{64}", entry.name):
         digest = session.disk.sha256(entry.path)
         if digest != entry.name:
             found.append(f"{entry.path}: expected the SHA-256 of its name, found {digest}")

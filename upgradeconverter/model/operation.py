@@ -99,11 +99,12 @@ Operation = Move | Copy | Write | Link | EnsureDirectory | Retire | SetAttribute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """Something stays where it is, and why."""
+    """Something stays where it is, and why; `rival` is another path on which that depends."""
 
     path: str
     reason: Reason
     detail: str = ""
+    rival: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an item stays where it is. The value is what tools see; `SENTENCES` and `NEXT_STEPS` are for people."""
+    """Why an item stays where it is. The value is what tools see; `CATALOGUE` has the words for people."""
 
     NAME_NOT_RECOGNISED = "NameNotRecognised"
     NO_OWNER_IN_CONFIG = "NoOwnerInConfig"
@@ -39,8 +39,8 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Look at it; remove it if it is a leftover.",
     ),
     Reason.NO_OWNER_IN_CONFIG: (
-        "No application in the saved configuration owns it.",
-        "Remove it if the application is gone for good; otherwise wait for a configuration that names it.",
+        "No application in the saved configuration has a drive or volume that it belongs to.",
+        "Wait for a configuration that names it; remove it only when its application is known to be gone for good.",
     ),
     Reason.NO_VOLUME_REFERENCE: (
         "The application's drive has no volume reference, so the volume has no new name.",
@@ -55,12 +55,12 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Remove it once the application is known to work.",
     ),
     Reason.TARGET_EXISTS: (
-        "Something else already has the new name, with other content.",
+        "Something else already has the name that it is to get, with other content.",
         "Decide which of the two is right and remove the other.",
     ),
     Reason.DIGEST_MISMATCH: (
-        "The content does not have the digest that its name claims.",
-        "Nothing to do: it was set aside and will be downloaded again.",
+        "The content does not have the digest that its name claims, so it was set aside and not published.",
+        "Look at it where the detail says, and remove it; `upgradeconverter status` lists what was set aside.",
     ),
     Reason.NOT_A_REGULAR_FILE: (
         "A regular file belongs here and this is something else.",
@@ -87,7 +87,7 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Clear the flag with chattr if that is wanted, then run again.",
     ),
     Reason.CHANGED_MEANWHILE: (
-        "It changed while it was being converted.",
+        "It is not what it was when it was looked at, or when it was converted.",
         "Stop whatever writes to it, then run again.",
     ),
     Reason.CHECKPOINT_MISSING: (
@@ -124,6 +124,20 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Check the file system, then run again.",
     ),
 }
+
+
+# What can end without a trace on the disk: a start that meets one of these must look again the next time.
+PASSING = frozenset(
+    {
+        Reason.IN_USE,
+        Reason.CHANGED_MEANWHILE,
+        Reason.VAULT_MISSING,
+        Reason.VAULT_LOCKED,
+        Reason.VAULT_NOT_USABLE,
+        Reason.NO_SPACE,
+        Reason.DISK_FAILED,
+    },
+)
 
 
 class Outcome(StrEnum):

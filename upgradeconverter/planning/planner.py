@@ -44,9 +44,9 @@ _DEFAULT_FOLDER_MODE = 0o700
 class _CannotError(Exception):
     """One operation cannot be planned; becomes a skip."""
 
-    def __init__(self, path: str, reason: Reason, detail: str) -> None:
+    def __init__(self, path: str, reason: Reason, detail: str, rival: str = "") -> None:
         super().__init__(detail)
-        self.skip = Skip(path=path, reason=reason, detail=detail)
+        self.skip = Skip(path=path, reason=reason, detail=detail, rival=rival)
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def _named_by_source(operation: Operation, skip: Skip) -> Skip:
     source = getattr(operation, "source", None)
     if source is None or skip.path == source:
         return skip
-    return replace(skip, path=source, detail=f"{skip.path}: {skip.detail}")
+    return replace(skip, path=source, detail=f"{skip.path}: {skip.detail}", rival=skip.rival or skip.path)
 
 
 # --- one function per operation ----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _move(draft: _Draft, base: Step, operation: Move) -> None:
     verdict = resolve(occupied=other is not None, same=same)
     if verdict is Resolution.LEAVE:
         detail = f"{other} has other content" if at_target is not None else f"{other} is to get the same name"
-        raise _CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}")
+        raise _CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}", rival=other or "")
     if verdict is Resolution.RETIRE_SOURCE:
         if rival is not None and at_target is None:
             base = replace(base, group=rival[1])
@@ -302,7 +302,7 @@ def _source_entry(draft: _Draft, path: str) -> Entry:
         raise _CannotError(path, Reason.IN_USE, f"{tree.mounts[0]} is a mount point")
     fixed = [p for p in (path, above(path)) if p in draft.facts.fixed] + list(tree.immutable if tree else ())
     if fixed:
-        raise _CannotError(path, Reason.IMMUTABLE, f"{fixed[0]} is immutable or append-only")
+        raise _CannotError(path, Reason.IMMUTABLE, f"{fixed[0]} is immutable or append-only", rival=fixed[0])
     return entry
 
 
@@ -372,9 +372,9 @@ def _prepare_parent(draft: _Draft, base: Step, target: str) -> Domain:
 def _check_folder(draft: _Draft, target: str, folder: str) -> None:
     entry = draft.facts.entries[folder]
     if entry is not None and entry.kind is not Kind.DIRECTORY:
-        raise _CannotError(target, Reason.NOT_A_DIRECTORY, f"{folder} is a {entry.kind.value}")
+        raise _CannotError(target, Reason.NOT_A_DIRECTORY, f"{folder} is a {entry.kind.value}", rival=folder)
     if folder in draft.facts.fixed:
-        raise _CannotError(target, Reason.IMMUTABLE, f"{folder} is immutable or append-only")
+        raise _CannotError(target, Reason.IMMUTABLE, f"{folder} is immutable or append-only", rival=folder)
 
 
 def _folder_attributes(draft: _Draft, path: str) -> Attributes:

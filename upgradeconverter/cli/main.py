@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from upgradeconverter import log, preflight
+from upgradeconverter.cli import terminal
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.posix import PosixDisk
@@ -44,16 +45,21 @@ def main(argv: list[str]) -> int:
         failure = DiskRefusedError(str(error.filename or "the disk"), error.strerror or str(error))
         report.fail(failure, Outcome.REFUSED)
     except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
-        where = error.__traceback__
-        while where is not None and where.tb_next is not None:
-            where = where.tb_next
-        place = f"{where.tb_frame.f_code.co_name} line {where.tb_lineno}" if where is not None else "?"
-        report.fail(InternalError(f"{error!r} in {place}"), Outcome.WEDGED)
+        report.fail(InternalError(f"{error!r} in {_place(error)}"), Outcome.WEDGED)
     else:
         if settings.strict:
             report.judge_strictly()
-    _print(json.dumps(report.document(), indent=2, ensure_ascii=True) if as_json else as_text(report).rstrip("\n"))
+    if as_json or not terminal.shown(report):
+        _print(json.dumps(report.document(), indent=2, ensure_ascii=True) if as_json else as_text(report).rstrip("\n"))
     return report.exit_status
+
+
+def _place(error: Exception) -> str:
+    """Name the function and line that an error comes from."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return f"{where.tb_frame.f_code.co_name} line {where.tb_lineno}" if where is not None else "?"
 
 
 def _print(text: str) -> None:

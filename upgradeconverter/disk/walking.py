@@ -73,10 +73,18 @@ def folder(root_fd: int, path: str) -> Iterator[int]:
 
 @contextmanager
 def holder(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
-    """Open the directory that holds a path; yields its descriptor and the last component (`""` for the root itself)."""
+    """Open the directory that holds a path; yields its descriptor and the last component (`""` for the root itself).
+
+    What fails in the body by that name, or by no name, is named by the whole path.
+    """
     above, _, name = path.rpartition("/")
     with folder(root_fd, above) as fd:
-        yield fd, name
+        try:
+            yield fd, name
+        except OSError as error:
+            if error.filename is None or os.fsdecode(error.filename) in (name, f"/proc/self/fd/{fd}/{name}"):
+                error.filename = path
+            raise
 
 
 @contextmanager

@@ -1,16 +1,15 @@
-"""The fixtures as cases: builds the old disk, plain or with a real vault, and keeps the expected result."""
+"""The fixtures as cases: builds the old disk, plain or with a real vault, and says how the program is started on it."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import tomllib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support import vaults
+from tests.support import trouble, vaults
 from tests.support.disktree import Tree, build, parse
 
 if TYPE_CHECKING:
@@ -18,10 +17,32 @@ if TYPE_CHECKING:
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
+# All that `case.toml` may say, with what counts when it does not.
+DEFAULTS: dict[str, Any] = {
+    # How the program is started.
+    "starts": [[]],  # one list of words for each start, one after the other; root and target are added
+    "root": "",  # folder of the disk that -p names
+    "target": "latest",  # layout that --target names; "" asks for none, so that the release or the pack decides
+    "release": "",  # what the release file of the system says; "" for a system without one
+    "umask": 0o022,
+    # What the disk is.
+    "vaults": ["plain", "fscrypt"],  # also "otherfs": the vault is another file system, not encrypted
+    "fs_size": "",  # size of the file system; "" for one that is large enough
+    # What somebody else does to it; each names a path. See `trouble`.
+    "immutable": "",
+    "read_only": "",
+    "mount_inside": "",
+    "hold_open": "",
+    "damaged": "",
+    "lock_vault": False,
+    "restless": {},  # path, and the disk verb (`append` or `copy`) during which it is written to
+    "interrupted": {},  # journal record before which an earlier start died, and the path that was written to after that
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fixture folder; `options` are those of `case.toml`."""
+    """One fixture folder; `options` are those of `case.toml` over `DEFAULTS`."""
 
     folder: Path
     options: dict[str, Any]
@@ -37,39 +58,73 @@ class Case:
         return parse((self.folder / "before.tree").read_text())
 
     @property
-    def target(self) -> str:
-        """Target layout of the case."""
-        return str(self.options.get("target", "latest"))
+    def vault(self) -> str:
+        """Where the vault of the root lies on the disk."""
+        return os.path.join(self.options["root"], "vault")
+
+    def root(self, top: str) -> str:
+        """Return the directory that the program works on, for a disk that was built in `top`."""
+        return os.path.join(top, self.options["root"]).rstrip("/")
+
+    def starts(self, top: str) -> list[tuple[str, ...]]:
+        """Return the arguments of each start that the case is about."""
+        target = ("--target", self.options["target"]) if self.options["target"] else ()
+        return [(*words, "-p", self.root(top), *target) for words in self.options["starts"]]
+
+    def at_rest(self, tree: Tree) -> Tree:
+        """Return a tree without what no run can answer for.
+
+        That is a file which somebody keeps writing to, and the times of folders that a run left which the power cut short.
+        """
+        unsteady: dict[str, tuple[str, ...]] = {}
+        if self.options["restless"]:
+            unsteady[self.options["restless"]["path"]] = ("data", "size", "mtime", "atime")
+        if self.options["interrupted"]:
+            unsteady |= {path: ("mtime", "atime") for path, entry in tree.items() if entry["kind"] == "directory"}
+        return {p: {n: v for n, v in entry.items() if n not in unsteady.get(p, ())} for p, entry in tree.items()}
 
 
 def load_cases(pack: str) -> list[Case]:
-    """Return all cases of a pack, by name."""
+    """Return all cases of a pack, by name; ValueError for an option that nothing here knows."""
     found = []
     for folder in sorted((FIXTURES / pack).iterdir()):
         options = folder / "case.toml"
-        found.append(Case(folder, tomllib.loads(options.read_text()) if options.exists() else {}))
+        said = tomllib.loads(options.read_text()) if options.exists() else {}
+        if unknown := said.keys() - DEFAULTS.keys():
+            message = f"{options}: unknown {', '.join(sorted(unknown))}"
+            raise ValueError(message)
+        found.append(Case(folder, {**DEFAULTS, **said}))
     return found
 
 
 @contextmanager
 def disk_of(case: Case, scratch: Path, vault: str) -> Iterator[str]:
-    """Build the disk of a case: `plain` in a directory, `fscrypt` on ext4 with a real policy on `vault`."""
+    """Build the disk of a case: `plain` in a directory, `fscrypt` on ext4 with a real policy on the vault, `otherfs` in two."""
     top = str(scratch / "persist")
+    image = str(scratch / "image")
+    place = os.path.join(top, case.vault)
     tree = case.tree
     with ExitStack() as stack:
         os.makedirs(top)
         identifier = b""
-        size = str(case.options.get("fs_size", "64M"))
-        if vault == "fscrypt" or "fs_size" in case.options:
-            size = "160M" if size == "64M" and _bulk(tree) else size
-            stack.enter_context(vaults.mounted(str(scratch / "image"), top, size=size))
+        size = case.options["fs_size"]
+        if vault == "fscrypt" or size or case.options["damaged"]:
+            stack.enter_context(vaults.mounted(image, top, size=size or ("160M" if _bulk(tree) else "64M")))
         if vault == "fscrypt":
             identifier = vaults.add_key(top)
-            if "vault" in tree:
-                os.mkdir(f"{top}/vault")
-                vaults.encrypt(f"{top}/vault", identifier)
+        if case.vault in tree and vault != "plain":
+            os.makedirs(place)
+            if vault == "fscrypt":
+                vaults.encrypt(place, identifier)
+            else:
+                stack.enter_context(vaults.mounted(f"{image}-vault", place, encrypted=False))
         build(tree, top)
-        _prepare(case, top, identifier, stack)
+        stack.enter_context(trouble.release(str(scratch / "release"), case.options["release"]))
+        _trouble(case, top, image, stack)
+        if case.options["lock_vault"] and identifier:
+            vaults.lock(top, identifier)
+        before = os.umask(case.options["umask"])
+        stack.callback(os.umask, before)
         yield top
 
 
@@ -77,18 +132,21 @@ def _bulk(tree: Tree) -> bool:
     return sum(int(entry.get("size", 0)) for entry in tree.values()) > 32 << 20
 
 
-def _prepare(case: Case, top: str, identifier: bytes, stack: ExitStack) -> None:
-    if "immutable" in case.options:
-        place = f"{top}/{case.options['immutable']}"
-        subprocess.run(["chattr", "+i", place], check=True)
-        stack.callback(subprocess.run, ["chattr", "-i", place], check=True)
-    if "read_only" in case.options:
-        place = f"{top}/{case.options['read_only']}"
-        subprocess.run(["mount", "--bind", place, place], check=True)
-        stack.callback(subprocess.run, ["umount", "-l", place], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
-    if case.options.get("lock_vault") and identifier:
-        vaults.lock(top, identifier)
-    if "umask" in case.options:
-        before = os.umask(int(case.options["umask"]))
-        stack.callback(os.umask, before)
+def _trouble(case: Case, top: str, image: str, stack: ExitStack) -> None:
+    """Do to a disk what the case says that somebody else does."""
+    options = case.options
+    if options["interrupted"]:
+        trouble.interrupt(case.starts(top)[0], options["interrupted"]["before"])
+        trouble.write_anew(f"{top}/{options['interrupted']['written']}")
+    if options["damaged"]:
+        trouble.damage(image, top, options["damaged"])
+    for name, make in (
+        ("immutable", trouble.immutable),
+        ("read_only", trouble.read_only),
+        ("mount_inside", trouble.mount_inside),
+        ("hold_open", trouble.hold_open),
+    ):
+        if options[name]:
+            stack.enter_context(make(f"{top}/{options[name]}"))
+    if options["restless"]:
+        stack.enter_context(trouble.restless(f"{top}/{options['restless']['path']}", options["restless"]["during"]))

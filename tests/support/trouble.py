@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.running import run
 from upgradeconverter import preflight
+from upgradeconverter.disk import native
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.journal.record import RecordKind
@@ -40,11 +41,14 @@ def release(path: str, text: str) -> Iterator[None]:
 @contextmanager
 def immutable(place: str) -> Iterator[None]:
     """Set the immutable flag."""
+    # What is moved keeps the flag, so that the way back to it is not the name.
+    fd = os.open(place, os.O_RDONLY)
     subprocess.run(["chattr", "+i", place], check=True)
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-i", place], check=True)
+        native.clear_fixed_flag(fd)
+        os.close(fd)
 
 
 @contextmanager

@@ -17,40 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from _pytest.mark import ParameterSet
-
 CASES = [(pack, case) for pack in ("eve",) for case in load_cases(pack)]
 
-IDLE_FOLDER = "a group that is dropped while staging leaves the new folder above its target"
-NO_UNDO = "a run that drops all of its groups archives the journal, and with it the undo of the run before"
-UNLISTED = "a folder that cannot be listed while the slots are scanned ends the run"
-UNDELETED = "an immutable file inside what was copied cannot be deleted from the trash, and each later start fails at that"
-RIGHT_BUT_NOT_SO = {
-    "eve-multi_drive_held_open-fscrypt": NO_UNDO,
-    "eve-multi_drive_held_open-otherfs": NO_UNDO,
-    "eve-oci_immutable_inside-fscrypt": UNDELETED,
-    "eve-verified_damaged_folder-plain": UNLISTED,
-    "eve-verified_damaged_folder-fscrypt": UNLISTED,
-    "eve-oci_written_during_copy-fscrypt": IDLE_FOLDER,
-    "eve-oci_written_during_copy-otherfs": IDLE_FOLDER,
-    "eve-vm_held_open-fscrypt": IDLE_FOLDER,
-    "eve-vm_written_after_plan-plain": IDLE_FOLDER,
-    "eve-vm_written_after_plan-fscrypt": IDLE_FOLDER,
-}
-UNSEEN = {Reason.DIVERGED: "recovery keeps to itself what its steps left alone; the plan after it says TargetExists"}
-
-
-def _wrong(why: str | None) -> tuple[pytest.MarkDecorator, ...]:
-    """Return the mark of an expected result that is right although the program gives another one."""
-    return (pytest.mark.xfail(reason=why, raises=AssertionError),) if why is not None else ()
-
-
-def _run_of(pack: str, case: Case, vault: str) -> ParameterSet:
-    name = f"{pack}-{case.name}-{vault}"
-    return pytest.param(case, vault, id=name, marks=_wrong(RIGHT_BUT_NOT_SO.get(name)))
-
-
-RUNS = [_run_of(pack, case, vault) for pack, case in CASES for vault in case.options["vaults"]]
+RUNS = [pytest.param(case, vault, id=f"{pack}-{case.name}-{vault}") for pack, case in CASES for vault in case.options["vaults"]]
 
 
 def _outcome(document: dict[str, Any]) -> str:
@@ -123,7 +92,7 @@ def _reasons_shown() -> set[str]:
     return {os.fsdecode(line).split()[-1] for line in told if line.startswith((b"# exit ", b"# left "))}
 
 
-@pytest.mark.parametrize("reason", [pytest.param(r, marks=_wrong(UNSEEN.get(r))) for r in Reason])
+@pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_a_fixture(reason: Reason) -> None:
     """No reason of the catalogue is without a disk on which it is the right one."""
     assert reason.value in _reasons_shown()

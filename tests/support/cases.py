@@ -117,7 +117,7 @@ def disk_of(case: Case, scratch: Path, vault: str) -> Iterator[str]:
             if vault == "fscrypt":
                 vaults.encrypt(place, identifier)
             else:
-                stack.enter_context(vaults.mounted(f"{image}-vault", place, encrypted=False))
+                stack.enter_context(vaults.mounted(f"{image}-vault", place, kind="xfs"))
         build(tree, top)
         stack.enter_context(trouble.release(str(scratch / "release"), case.options["release"]))
         _trouble(case, top, image, stack)

@@ -13,6 +13,7 @@ import struct
 
 _RENAME_NOREPLACE = 1
 _FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
 _FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 _FS_IOC_GET_ENCRYPTION_KEY_STATUS = 0xC080661A
 _FS_IOC_FSGETXATTR = 0x801C581F
@@ -63,6 +64,14 @@ def has_fixed_flag(fd: int) -> bool:
         return False
     flags: int = struct.unpack("=Q", buffer)[0]
     return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
+
+
+def clear_fixed_flag(fd: int) -> None:
+    """Clear the immutable and append-only flags (FS_IOC_SETFLAGS)."""
+    buffer = bytearray(8)
+    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
+    flags: int = struct.unpack("=Q", buffer)[0]
+    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags & ~(_FS_IMMUTABLE | _FS_APPEND)))
 
 
 def inherited_project(fd: int) -> int | None:

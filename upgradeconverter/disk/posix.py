@@ -23,7 +23,7 @@ from upgradeconverter.errors import RootMissingError
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from upgradeconverter.model.plan import Attributes
 
@@ -298,10 +298,10 @@ class PosixDisk:
                     if stat.S_ISDIR(facts.st_mode):
                         folders.append(inner)
                     else:
-                        os.unlink(inner_name, dir_fd=fd)
+                        _delete(inner_name, fd, os.unlink)
                 for inner in reversed(folders[1:]):
                     with holder(top, inner) as (fd, inner_name):
-                        os.rmdir(inner_name, dir_fd=fd)
+                        _delete(inner_name, fd, os.rmdir)
             os.rmdir(name, dir_fd=above)
 
     def remove_directory(self, path: str) -> bool:
@@ -362,6 +362,17 @@ class PosixDisk:
         """See `Disk.sync_filesystem`."""
         with folder(self.root_fd, path) as fd:
             native.sync_filesystem(fd, path)
+
+
+def _delete(name: str, fd: int, act: Callable[..., None]) -> None:
+    """Delete an entry of an open directory; a flag on it or on the directory that forbids this is cleared."""
+    try:
+        act(name, dir_fd=fd)
+    except PermissionError:
+        native.clear_fixed_flag(fd)
+        with (folder if act is os.rmdir else regular_file)(fd, name) as inner:
+            native.clear_fixed_flag(inner)
+        act(name, dir_fd=fd)
 
 
 def _write_all(fd: int, content: bytes) -> None:

@@ -82,7 +82,9 @@ def holder(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
         try:
             yield fd, name
         except OSError as error:
-            if error.filename is None or os.fsdecode(error.filename) in (name, f"/proc/self/fd/{fd}/{name}"):
+            said = error.filename
+            # What was opened already is named by its descriptor.
+            if said is None or isinstance(said, int) or os.fsdecode(said) in (name, f"/proc/self/fd/{fd}/{name}"):
                 error.filename = path
             raise
 

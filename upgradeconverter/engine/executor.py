@@ -27,8 +27,9 @@ from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
 from upgradeconverter.errors import BoundaryError, DiskFailedError, InterruptedRunError, WedgedError
 from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Reason
-from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, step_from_data
+from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, folders_wanted, step_from_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,6 +61,7 @@ class Executor:
         steps: what is carried out; shrinks while staging, then stays as `staged` records it.
         touched, restore: see `Wave`.
         homes: domains that the wave lies in, also where all its steps there were dropped.
+        idle: new directories that nothing goes into any more, because what was to go there was dropped.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
     """
 
@@ -75,6 +77,7 @@ class Executor:
     progress: Progress | None = None
     results: dict[int, StepResult] = field(default_factory=dict)
     homes: tuple[str, ...] = ()
+    idle: tuple[Step, ...] = ()
     work: Work = field(init=False)
     machine: RunMachine = field(init=False)
     initial: State = State.PREPARED
@@ -103,6 +106,7 @@ class Executor:
             WedgedError: it refused the way back as well.
         """
         self._check_all()
+        self._drop_idle_folders()
         if not self.steps:
             return tuple(self.results.values())
         try:
@@ -151,6 +155,11 @@ class Executor:
             "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
         }
 
+    def left(self) -> tuple[Skip, ...]:
+        """Return what was left alone, with the reason."""
+        found = ((result, result.step.source or result.step.target or "") for result in self.results.values())
+        return tuple(Skip(path=path, reason=r.reason, detail=r.detail) for r, path in found if r.reason is not None)
+
     def _check_all(self) -> None:
         for group in self._groups():
             try:
@@ -163,7 +172,7 @@ class Executor:
         numbers = dict.fromkeys(step.group for step in self.steps)
         return tuple(tuple(step for step in self.steps if step.group == number) for number in numbers)
 
-    def _drop(self, group: Iterable[Step], reason: Reason, detail: str) -> None:
+    def _drop(self, group: Iterable[Step], reason: Reason | None, detail: str) -> None:
         """Leave a whole group alone: what must flip together flips together or not at all (D10)."""
         for step in group:
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
@@ -172,6 +181,14 @@ class Executor:
                 self.disk.remove(self.work.stage_path(step))
         gone = {step.number for step in group}
         self.steps = tuple(step for step in self.steps if step.number not in gone)
+
+    def _drop_idle_folders(self) -> None:
+        """Leave out new directories that only dropped steps needed; a later wave may need them still."""
+        folders = tuple(s for s in self.steps if s.group == 0 and s.shape is Shape.CREATE and s.made_of == "directory")
+        wanted = folders_wanted(folders, (step for step in self.steps if step not in folders))
+        self.idle += (idle := tuple(step for step in folders if step not in wanted))
+        for step in idle:
+            self._drop((step,), None, "nothing goes into it")
 
     # --- staging -------------------------------------------------------------------------------------------------------
 
@@ -185,6 +202,7 @@ class Executor:
         for group in self._groups():
             stopping.check()
             self._stage_group(group, manifests)
+        self._drop_idle_folders()
         for home in self._stage_homes():
             text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
             self._make_folder(parent(manifest_path(home, self.txid)))
@@ -263,7 +281,7 @@ class Executor:
         with suppress(OSError):
             self.sweep()
             # Sweeping changes the folders that held what was swept.
-            self._restore_times(self.restore)
+            self._restore_times((*self._unchanged(), *self.restore))
 
     def _flip(self) -> None:
         for step in self.steps:
@@ -292,8 +310,13 @@ class Executor:
                 result = replace(result, status=status, reason=refused.reason, detail=refused.detail)
             self.results[step.number] = result
         self._sync(folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step))
-        self._restore_times(self.restore)
+        self._restore_times((*self._unchanged(), *self.restore))
         self.machine.move("retire")
+
+    def _unchanged(self) -> tuple[tuple[str, int, int], ...]:
+        """Return the times of folders in which only the engine's own came and went: nothing shall tell of it."""
+        holders = {parent(path) for step in self.steps for path in (step.source, step.target) if path}
+        return tuple(times for times in self.touched if times[0] not in holders)
 
     def sweep(self) -> None:
         """Delete what is garbage once the transaction is closed: trash, stage, manifests, empty folders (J6)."""

@@ -21,6 +21,7 @@ from upgradeconverter.model.plan import Shape
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.journal.log import Journal, JournalView, Transaction
+    from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Step
 
 # Until a flip is known to be committed, a target of another inode is someone else's.
@@ -29,12 +30,13 @@ _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What became of one open transaction: `finished` or `undone`."""
+    """What became of one open transaction: `finished` or `undone`, and which of its steps left something alone."""
 
     txid: str
     run: str
     last: str
     result: str
+    left: tuple[Skip, ...] = ()
 
 
 def open_homes(transaction: Transaction) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
                 run=str(executor.run.get("run", "")),
                 last=transaction.last.value,
                 result="undone" if backwards else "finished",
+                left=() if backwards else executor.left(),
             ),
         )
     sweep_closed(disk, view)

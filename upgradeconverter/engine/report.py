@@ -36,6 +36,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     space: list[dict[str, Any]] = field(default_factory=list)
     recovered: list[dict[str, Any]] = field(default_factory=list)
+    left_by_recovery: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
 
@@ -62,7 +63,7 @@ class Report:
     def show(self, plans: Iterable[tuple[Plan, Sequence[StepResult]]]) -> None:
         """Tell what is going to be done and what became of it so far, phase by phase; may be called again as more is known."""
         plans = tuple(plans)
-        self.items, self.skipped, self.space = [], [], []
+        self.items, self.skipped, self.space = [], list(self.left_by_recovery), []
         for plan, results in plans:
             self.source, self.target = plan.source, plan.target
             self.take_skips(plan.skips)
@@ -86,8 +87,15 @@ class Report:
         self.warnings.extend(text for text in dict.fromkeys(texts) if text not in self.warnings)
 
     def take_skips(self, skips: tuple[Skip, ...]) -> None:
-        """Note what is left alone, each by name and reason (D8)."""
-        self.skipped.extend({"path": s.path, "reason": s.reason.value, "detail": s.detail} for s in skips)
+        """Note what is left alone, each by name and reason (D8); recovery knew better why than the plan after it."""
+        told = {skip["path"] for skip in self.left_by_recovery}
+        self.skipped.extend(_told(skip) for skip in skips if skip.path not in told)
+
+    def take_recovery(self, txid: str, last: str, result: str, left: tuple[Skip, ...]) -> None:
+        """Note what became of an open transaction, and what it left alone."""
+        self.recovered.append({"txid": txid, "last": last, "result": result})
+        self.left_by_recovery += (told := [_told(skip) for skip in left])
+        self.skipped += told
 
     def fail(self, error: UpgradeConverterError, outcome: Outcome) -> None:
         """Note why the command ended."""
@@ -98,6 +106,10 @@ class Report:
         """With --strict, something left alone is a failure."""
         if self.skipped and self.exit_status == EXIT_DONE:
             self.exit_status = EXIT_DEVIATIONS
+
+
+def _told(skip: Skip) -> dict[str, Any]:
+    return {"path": skip.path, "reason": skip.reason.value, "detail": skip.detail}
 
 
 def _digest_of(plans: Sequence[Plan]) -> str | None:

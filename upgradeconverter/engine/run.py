@@ -17,7 +17,7 @@ from upgradeconverter.engine import stopping
 from upgradeconverter.engine.backward import backward_plan
 from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.ledger import add_run
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL, QUARANTINE, folder_of
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL, QUARANTINE, folder_of, parent
 from upgradeconverter.engine.recover import open_homes, recover
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.session import watched_paths
@@ -34,7 +34,7 @@ from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
-from upgradeconverter.model.plan import Attributes, Wave
+from upgradeconverter.model.plan import Attributes, Wave, folders_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from upgradeconverter.engine.executor import StepResult
     from upgradeconverter.engine.session import Session
     from upgradeconverter.journal.log import Transaction
-    from upgradeconverter.model.plan import Plan
+    from upgradeconverter.model.plan import Plan, Step
     from upgradeconverter.packs.api import Phase
 
 _OUTCOMES = {3: Outcome.REFUSED, 4: Outcome.ROLLED_BACK, 5: Outcome.BUSY, 6: Outcome.WEDGED, 2: Outcome.USAGE}
@@ -168,7 +168,7 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
         _stamp(run, run.session.carried_label())
     for recovery in recover(run.disk, run.journal, view):
         log.event("recovered", txid=recovery.txid, last=recovery.last, result=recovery.result)
-        run.report.recovered.append({"txid": recovery.txid, "last": recovery.last, "result": recovery.result})
+        run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
     return True
 
 
@@ -206,12 +206,14 @@ def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
 
 def _run_waves(run: Run, plan: Plan, phase: str, about: dict[str, Any]) -> None:
     results = run.results.setdefault(phase, [])
+    idle: tuple[Step, ...] = ()
+    touched: tuple[tuple[str, int, int], ...] = ()
     for wave in plan.waves:
         stopping.check()
         executor = executor_for(
             run.disk,
             run.journal,
-            wave,
+            _with_folders(wave, idle, touched),
             secrets.token_hex(8),
             run=about,
             contents=dict(plan.contents),
@@ -225,16 +227,36 @@ def _run_waves(run: Run, plan: Plan, phase: str, about: dict[str, Any]) -> None:
             results.extend(executor.results.values())
             run.show()
             raise
+        idle, touched = (*idle, *executor.idle), (*touched, *executor.touched)
         log.event("wave-done", run=run.identity, txid=executor.txid, steps=len(wave.steps))
     run.show()
 
 
+def _with_folders(wave: Wave, folders: tuple[Step, ...], touched: tuple[tuple[str, int, int], ...]) -> Wave:
+    """Return a wave with the new directories that it needs of those which an earlier one left out."""
+    wanted = folders_wanted(folders, wave.steps)
+    holders = {parent(step.target or "") for step in wanted} - {path for path, _, _ in wave.touched}
+    more = tuple(times for times in touched if times[0] in holders)
+    return replace(wave, steps=(*wanted, *wave.steps), touched=(*wave.touched, *more))
+
+
 def _archive_journal(run: Run) -> None:
-    """Put the journal of earlier runs aside before the first transaction of this one."""
-    if not run.archived and run.disk.find(JOURNAL) is not None:
+    """Put the journal of earlier runs aside before the first transaction of this one.
+
+    One in which nothing was done goes away instead, and the one before it stays for `rollback`.
+    """
+    if run.archived:
+        return
+    if _done(run.journal.read(repair=True)):
         run.disk.remove(PREVIOUS_JOURNAL)
         run.journal.archive(PREVIOUS_JOURNAL)
+    else:
+        run.journal.discard()
     run.archived = True
+
+
+def _done(view: JournalView) -> tuple[Transaction, ...]:
+    return tuple(t for t in view.transactions if t.last is RecordKind.DONE)
 
 
 def _conclude(run: Run, phase: str) -> None:
@@ -351,7 +373,7 @@ def take_back(run: Run) -> None:
     about = _about(view.open)
     _stamp(run, run.session.carried_label())
     for recovery in recover(run.disk, run.journal, view, undo=True):
-        run.report.recovered.append({"txid": recovery.txid, "last": recovery.last, "result": recovery.result})
+        run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
     _conclude_back(run, str(about.get("source", "")))
 
 
@@ -361,12 +383,12 @@ def foresee_taking_back(run: Run) -> None:
     if view.open:
         run.report.details.update(_open_details(view))
     else:
-        _plan_back(run, _finished(view))
+        _plan_back(run, _finished(run, view))
     run.report.outcome = Outcome.PLANNED
 
 
 def _take_back_closed(run: Run, view: JournalView) -> None:
-    finished = _finished(view)
+    finished = _finished(run, view)
     _check_vault(run, finished)
     plan = _plan_back(run, finished)
     _stamp(run, run.session.carried_label())
@@ -388,9 +410,9 @@ def _about(transactions: Sequence[Transaction]) -> dict[str, Any]:
     return about
 
 
-def _finished(view: JournalView) -> tuple[Transaction, ...]:
-    """Return the transactions of the last run; NothingToRollBackError when there are none to be taken back."""
-    finished = tuple(t for t in view.transactions if t.last is RecordKind.DONE)
+def _finished(run: Run, view: JournalView) -> tuple[Transaction, ...]:
+    """Return the transactions of the last run that changed anything; NothingToRollBackError when none can be taken back."""
+    finished = _done(view) or _done(Journal(run.disk, PREVIOUS_JOURNAL).read(repair=False))
     if not finished:
         raise NothingToRollBackError("no run that changed anything")
     about = _about(finished)

@@ -201,10 +201,9 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
         inside = f"{step.target}/{step.omissions[0]}"
         if work.disk.find(inside) is not None and work.disk.find(work.trash_path(step)) is None:
             work.disk.rename(inside, work.trash_path(step))
+    if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.RENAME) or work.disk.find(step.source or "") is None:
         return None
-    if step.shape not in (Shape.COPY, Shape.RETIRE) or work.disk.find(step.source or "") is None:
-        return None
-    if work.disk.find(work.trash_path(step)) is not None:
+    if step.shape is Shape.RENAME or work.disk.find(work.trash_path(step)) is not None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
     if step.operation == "Copy":
         return None

@@ -98,7 +98,7 @@ class Journal:
 
     def read(self, *, repair: bool) -> JournalView:
         """Read everything; with `repair`, cut a torn tail durably."""
-        self._sequence, self._previous, self._exists, self._size = 0, NO_PREVIOUS, False, 0
+        self._forget()
         entry = self.disk.find(self.path)
         if entry is None:
             return JournalView()
@@ -182,4 +182,14 @@ class Journal:
             self.disk.sync_directory(self.path.rpartition("/")[0])
             if name.rpartition("/")[0] != self.path.rpartition("/")[0]:
                 self.disk.sync_directory(name.rpartition("/")[0])
+        self._forget()
+
+    def discard(self) -> None:
+        """Delete a journal without open transactions, durably."""
+        if self._exists:
+            self.disk.remove(self.path)
+            self.disk.sync_directory(self.path.rpartition("/")[0])
+        self._forget()
+
+    def _forget(self) -> None:
         self._sequence, self._previous, self._exists, self._size = 0, NO_PREVIOUS, False, 0

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from upgradeconverter.model.operation import Skip
 
 
@@ -70,6 +72,7 @@ class Step:
 
     Attributes:
         number: place in the plan, and name of its staged copy and trash entry.
+        group: what has the same one is done together or not at all; 0 are new directories that other groups need.
         operation: name of the operation, for people and reports.
         made_of: for CREATE, what is staged: `directory`, `file`, `symlink`, or `copy` (of `source`, which stays).
         source_home, target_home: homes of the domains of source and target.
@@ -117,6 +120,21 @@ class Wave:
     steps: tuple[Step, ...]
     touched: tuple[tuple[str, int, int], ...] = ()
     restore: tuple[tuple[str, int, int], ...] = ()
+
+
+def folders_wanted(folders: Iterable[Step], steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return those new directories, given parents first, in which a target of the steps lies."""
+    wanted = {_above(step.target) for step in steps if step.target is not None}
+    used: list[Step] = []
+    for step in reversed(tuple(folders)):
+        if step.target in wanted:
+            wanted.add(_above(step.target or ""))
+            used.append(step)
+    return tuple(reversed(used))
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

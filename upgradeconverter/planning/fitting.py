@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.plan import Need, Shape, Step, Wave
+from upgradeconverter.model.plan import Need, Shape, Step, Wave, folders_wanted
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -179,15 +179,10 @@ def _too_big(group: Iterable[Step], problem: str) -> Iterable[Skip]:
 
 def _without_idle_folders(folders: list[Step], waves: list[list[Step]]) -> tuple[tuple[Step, ...], ...]:
     """Put the new directories that something goes into before the first wave, and number all steps anew."""
-    wanted = {above(step.target) for wave in waves for step in wave if step.target is not None}
-    used: list[Step] = []
-    for step in reversed(folders):
-        if step.target in wanted:
-            wanted.add(above(step.target))
-            used.append(step)
+    used = folders_wanted(folders, (step for wave in waves for step in wave))
     numbered = []
     number = 0
-    for wave in ([*reversed(used), *waves[0]], *waves[1:]):
+    for wave in ([*used, *waves[0]], *waves[1:]):
         numbered.append(tuple(replace(step, number=number + place) for place, step in enumerate(wave)))
         number += len(wave)
     return tuple(numbered)
@@ -196,10 +191,7 @@ def _without_idle_folders(folders: list[Step], waves: list[list[Step]]) -> tuple
 def _wave(steps: tuple[Step, ...], facts: Facts) -> Wave:
     holders = dict.fromkeys(above(p) for step in steps for p in (step.source, step.target) if p)
     homes = dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home, ""))
-    touched = _times(facts, (*homes, *holders))
-    # Where only the engine's own folder came and went, nothing shall tell of it.
-    unchanged = _times(facts, (home for home in homes if home not in holders))
-    return Wave(steps=steps, touched=touched, restore=unchanged + _inner_times(steps, facts))
+    return Wave(steps=steps, touched=_times(facts, (*homes, *holders)), restore=_inner_times(steps, facts))
 
 
 def _times(facts: Facts, paths: Iterable[str]) -> tuple[tuple[str, int, int], ...]:

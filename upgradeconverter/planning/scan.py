@@ -24,13 +24,7 @@ def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]
     strangers: list[tuple[str, Entry]] = []
     skips: list[Skip] = []
     for slot in {slot.name: slot for slot in slots}.values():
-        folder = disk.find(slot.directory)
-        if folder is None:
-            continue
-        if folder.kind is not Kind.DIRECTORY:
-            skips.append(Skip(path=slot.directory, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {folder.kind.value}"))
-            continue
-        for entry in disk.entries(slot.directory, labels=slot.labels):
+        for entry in _listed(disk, slot, skips):
             item = _recognise(disk, slot, entry)
             if isinstance(item, Item):
                 items.append(item)
@@ -41,6 +35,21 @@ def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]
     return Inventory(items=ordered, strangers=tuple(strangers)), tuple(skips)
 
 
+def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
+    """Return what lies in a slot's directory; one that cannot be listed is a skip, and no reason to leave the others (D10)."""
+    try:
+        folder = disk.find(slot.directory)
+        if folder is None:
+            return ()
+        if folder.kind is Kind.DIRECTORY:
+            return disk.entries(slot.directory, labels=slot.labels)
+        skip = Skip(path=slot.directory, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {folder.kind.value}")
+    except OSError as error:
+        skip = Skip(path=slot.directory, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
+    skips.append(skip)
+    return ()
+
+
 def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
     match = re.fullmatch(slot.pattern, entry.name) if slot.pattern is not None else None
     if match is None:
@@ -49,7 +58,10 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
     if entry.kind not in wanted:
         reason = Reason.NOT_A_DIRECTORY if slot.kind is Kind.DIRECTORY else Reason.NOT_A_REGULAR_FILE
         return Skip(path=entry.path, reason=reason, detail=f"found a {entry.kind.value}")
-    children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
+    try:
+        children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
+    except OSError as error:
+        return Skip(path=entry.path, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
     keys = {name: value for name, value in match.groupdict().items() if value is not None}
     return Item(slot=slot.name, entry=entry, keys=keys, children=children)
 

@@ -177,6 +177,17 @@ class RootMissingError(UpgradeConverterError):
         super().__init__(f"persist directory {path}: expected a directory, found {found}")
 
 
+class EngineFolderError(UpgradeConverterError):
+    """Something else lies where the engine keeps its own files, such as a link that leads elsewhere."""
+
+    code = "EngineFolder"
+    hint = "Look at what is named and move it away; the engine makes anew what it needs."
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        """Name the path, what the engine would have made there, and what is there."""
+        super().__init__(f"{path}: expected a {expected}, found a {found}")
+
+
 class LockHeldError(UpgradeConverterError):
     """Another instance works on the same directory."""
 

@@ -7,9 +7,12 @@ exactly as it was. Whatever is not certain means: go on with the full program. I
 import os
 
 _FOLDER = ".upgradeconverter"
-_HEADER = "upgradeconverter-stamp 1"
 _LEFTOVERS = ("trash", "stage", "manifest", "waiting")
-_LIMIT = 16 << 20
+# Modulo a prime no change of a single byte gives the same remainder; a real hash would have to be imported.
+_PRIME = (1 << 61) - 1
+
+HEADER = "upgradeconverter-stamp 1"
+LIMIT = 16 << 20
 
 
 def answer(persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
@@ -19,19 +22,42 @@ def answer(persist: str, phase: str, expected: "dict[str, str]", *, as_json: boo
     say and the signature of the settings file (`config`), each possibly empty.
     """
     try:
-        fd = os.open(f"{persist}/{_FOLDER}/stamp", os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            lines = os.fsdecode(os.read(fd, _LIMIT)).split("\n")
-        finally:
-            os.close(fd)
-        if lines[0] != _HEADER or lines[-2:] != ["end", ""]:
+        lines = lines_of(_content(f"{persist}/{_FOLDER}", "stamp"))
+        if lines is None:
             return None
         for name in _LEFTOVERS:
             if _exists(f"{persist}/{_FOLDER}/{name}"):
                 return None
-        return _read(lines[1:-2], persist, phase, expected, as_json=as_json)
+        return _read(lines, persist, phase, expected, as_json=as_json)
     except (OSError, ValueError):
         return None
+
+
+def checksum(body: bytes) -> bytes:
+    """Return what the last line of a stamp says of all lines before it."""
+    return b"%016x" % (int.from_bytes(body, "big") % _PRIME)
+
+
+def lines_of(content: bytes) -> "list[str] | None":
+    """Return the lines of a stamp between its first and its last, or None unless it is whole and unaltered."""
+    body, mark, last = content.rpartition(b"\nend ")
+    if not mark or last != checksum(body) + b"\n":
+        return None
+    lines = os.fsdecode(body).split("\n")
+    return lines[1:] if lines[0] == HEADER else None
+
+
+def _content(folder: str, name: str) -> bytes:
+    # Neither the folder nor the file may be a link that leads out of the root, and a FIFO must not hold up the boot.
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
+    finally:
+        os.close(folder_fd)
+    try:
+        return os.read(fd, LIMIT)
+    finally:
+        os.close(fd)
 
 
 def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
@@ -87,7 +113,7 @@ def read_release(files: "tuple[str, ...]") -> "tuple[str, str]":
 def read_words(path: str) -> "list[str]":
     """Return the words of a small file of the system, none where it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return []
     try:

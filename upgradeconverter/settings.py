@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
 _SWITCHES = ("off", "dry-run", "on")
 _READ_BACK = ("all", "sample", "none")
+# chown(2): the largest number of 32 bits means "leave it as it is", so it is nobody's.
+_MOST = (1 << 32) - 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,8 @@ def load(
     ):
         for name, value in source.items():
             values[name], origins[name] = value, origin
+    if "\0" in values.get("persist", ""):
+        raise BadSettingError("persist", origins["persist"], "a path without NUL", str(values["persist"]))
     if values.get("read_back", "none") not in _READ_BACK:
         raise BadSettingError("read_back", origins["read_back"], " or ".join(_READ_BACK), str(values["read_back"]))
     return Settings(**values, file=file, origins=origins)
@@ -100,7 +104,7 @@ def _from_file(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as stream:
             data = tomllib.load(stream)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
     found: dict[str, Any] = {}
     for name, value in data.items():
@@ -118,6 +122,6 @@ def _from_file(path: str) -> dict[str, Any]:
 def _ids(agent: str, ids: object, path: str) -> tuple[int, int]:
     if isinstance(ids, dict) and set(ids) == {"uid", "gid"}:
         uid, gid = ids["uid"], ids["gid"]
-        if type(uid) is int and type(gid) is int and uid >= 0 and gid >= 0:
+        if type(uid) is int and type(gid) is int and 0 <= uid <= _MOST and 0 <= gid <= _MOST:
             return uid, gid
     raise BadSettingError(f"agents.{agent}", f"file {path}", "a table with the numbers uid and gid", str(ids))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import upgradeconverter
 from tests.support.cases import disk_of, load_cases
 from tests.support.disktree import capture
 from tests.support.running import run
+from upgradeconverter.engine.stamp import decode, encode
 from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reason
 
 SCHEMA: dict[str, Any] = json.loads((Path(upgradeconverter.__file__).parent / "schema.json").read_text())
@@ -160,5 +162,5 @@ def test_a_newer_stamp_is_refused(tmp_path: Path) -> None:
     with disk_of(_case("vm_qcow2_basic"), tmp_path, "plain") as top:
         assert run("-p", top, "--target", "latest")[0] == 0
         stamp = Path(top) / ".upgradeconverter/stamp"
-        stamp.write_text(stamp.read_text().replace("layout 5.7.1", "layout 99.0.0"))
+        stamp.write_bytes(encode(replace(decode(stamp.read_bytes()), layout="99.0.0")))
         assert run("-p", top, "--target", "latest", "-n")[1]["error"]["code"] == "UnknownNewerLayout"

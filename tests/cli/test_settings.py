@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from upgradeconverter.errors import EXIT_USAGE, BadSettingError
-from upgradeconverter.settings import Settings, load
+from upgradeconverter.settings import DEFAULT_FILE, Settings, load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pyfakefs.fake_filesystem import FakeFilesystem
 
 FLAG = {"target": "flag"}
 ENVIRONMENT = {"UPGRADECONVERTER_TARGET": "environment"}
@@ -116,6 +118,9 @@ def test_file_named_by_the_environment(tmp_path: Path) -> None:
         pytest.param({}, "", 'strict = "yes"\n', ["settings.toml", "strict", "yes"], id="text for truth"),
         pytest.param({}, "", 'colour = "red"\n', ["settings.toml", "colour", "red"], id="unknown name"),
         pytest.param({}, "", "agents = 3\n", ["settings.toml", "agents", "3"], id="agents no table"),
+        pytest.param({}, "", "target = " + "[" * 5000, ["settings.toml", "TOML"], id="too deep"),
+        pytest.param({}, "", "target = " + "9" * 5000, ["settings.toml", "TOML"], id="too long a number"),
+        pytest.param({}, "", 'persist = "/a\\u0000b"\n', ["settings.toml", "persist", "NUL"], id="no path"),
     ],
 )
 def test_bad_values(tmp_path: Path, environment: dict[str, str], kernel: str, text: str | None, words: list[str]) -> None:
@@ -124,6 +129,43 @@ def test_bad_values(tmp_path: Path, environment: dict[str, str], kernel: str, te
         settings(tmp_path, environment=environment, kernel=kernel, text=text)
     assert refused.value.exit_status == EXIT_USAGE
     assert [word for word in words if word not in refused.value.message] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(None, None, id="missing"),
+        pytest.param(b"", None, id="empty"),
+        pytest.param(b'target = "latest"\r\n', "latest", id="other line ends"),
+        pytest.param('# größer\ntarget = "5.7.0"'.encode(), "5.7.0", id="text"),
+    ],
+)
+def test_file_in_its_place(fs: FakeFilesystem, content: bytes | None, expected: str | None) -> None:
+    """The file is looked for in /etc, and need not be there."""
+    if content is not None:
+        fs.create_file(DEFAULT_FILE, contents=content)
+    found = load({}, {}, "")
+    assert (found.target, found.origins.get("target")) == (expected, f"file {DEFAULT_FILE}" if expected else None)
+
+
+@pytest.mark.parametrize("content", [b'target = "\xff"', b"\xef\xbb\xbftarget = 1", b"\0", b"target"])
+def test_file_that_is_no_text(fs: FakeFilesystem, content: bytes) -> None:
+    """A file with other bytes than the text of settings is refused by its path."""
+    fs.create_file(DEFAULT_FILE, contents=content)
+    with pytest.raises(BadSettingError, match=f"the file from file {DEFAULT_FILE}"):
+        load({}, {}, "")
+
+
+def test_file_that_may_not_be_read(fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is there and cannot be read is refused, not passed over."""
+    fs.create_file(DEFAULT_FILE, contents='target = "latest"')
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied", DEFAULT_FILE)
+
+    monkeypatch.setattr("upgradeconverter.settings.open", refuse, raising=False)
+    with pytest.raises(BadSettingError, match="Permission denied"):
+        load({}, {}, "")
 
 
 def test_file_is_a_directory(tmp_path: Path) -> None:
@@ -147,6 +189,8 @@ def test_agents(tmp_path: Path) -> None:
         pytest.param("{ uid = true, gid = 0 }", id="truth"),
         pytest.param('{ uid = "root", gid = 0 }', id="name"),
         pytest.param("{ uid = 1, gid = 1, mode = 7 }", id="too much"),
+        pytest.param("{ uid = 4294967295, gid = 0 }", id="nobody's number"),
+        pytest.param("{ uid = 0, gid = 99999999999 }", id="too large"),
     ],
 )
 def test_bad_agents(tmp_path: Path, ids: str) -> None:

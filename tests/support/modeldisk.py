@@ -465,7 +465,7 @@ class ModelDisk:
         return tuple(
             self._entry(f"{path}/{name}" if path else name, inode, labels=labels)
             for name, inode in sorted(names.items())
-            if name != ENGINE_FOLDER
+            if name != ENGINE_FOLDER or self.domain(path).home != path
         )
 
     def read(self, path: str, limit: int) -> bytes:

@@ -107,6 +107,7 @@ def _dispatch(report: Report, settings: Settings) -> None:
             release_file=release_file,
             config=preflight.signature(settings.file),
         )
+        session.check_own_folder()
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
         COMMANDS[report.command](context)
     finally:

@@ -43,7 +43,7 @@ def held(path: str) -> Iterator[None]:
 
 
 def _note_holder(path: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.ftruncate(fd, 0)
         os.write(fd, f"process {os.getpid()}\n".encode())

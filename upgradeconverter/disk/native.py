@@ -35,12 +35,14 @@ def _raise(path: str) -> None:
 
 def rename_exclusively(source_fd: int, source: str, target_fd: int, target: str) -> None:
     """Rename without replacing anything; FileExistsError when the target exists (renameat2(2), RENAME_NOREPLACE)."""
-    result = _libc.renameat2(source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE)
-    if result == 0:
-        return
-    if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
-        _raise(target)
-    # Some file systems lack the flag. Under the lock nobody else of ours creates the name in between.
+    # Some C libraries lack the function, some file systems the flag.
+    renameat2 = getattr(_libc, "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(source_fd, os.fsencode(source), target_fd, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS):
+            _raise(target)
+    # Under the lock nobody else of ours creates the name in between.
     try:
         os.stat(target, dir_fd=target_fd, follow_symlinks=False)
     except FileNotFoundError:

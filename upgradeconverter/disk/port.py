@@ -63,7 +63,7 @@ class Disk(Protocol):
         ...
 
     def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
-        """Return what lies directly in a directory, sorted by name, without the engine's own folder."""
+        """Return what lies directly in a directory, sorted by name, without the engine's own folder at the home of a domain."""
         ...
 
     def read(self, path: str, limit: int) -> bytes:
@@ -140,7 +140,7 @@ class Disk(Protocol):
         ...
 
     def remove_directory(self, path: str) -> bool:
-        """Remove a directory if it is there and empty; return whether it is gone."""
+        """Remove a directory if it is there and empty; return whether it is gone. What is no directory stays."""
         ...
 
     def append(self, path: str, content: bytes) -> None:

@@ -71,7 +71,7 @@ class PosixDisk:
             return tuple(
                 self._entry(fd, name, f"{path}/{name}" if path else name, labels=labels)
                 for name in names(fd)
-                if name != ENGINE_FOLDER
+                if name != ENGINE_FOLDER or self.domain(path).home != path
             )
 
     def read(self, path: str, limit: int) -> bytes:
@@ -312,7 +312,8 @@ class PosixDisk:
             with holder(self.root_fd, path) as (fd, name):
                 os.rmdir(name, dir_fd=fd)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            # Something else than a directory has that name, and is not ours to remove.
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 return False
             raise
         return True

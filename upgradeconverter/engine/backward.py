@@ -78,6 +78,8 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
     if step.shape is Shape.RETIRE:
         return _bring_back(disk, step)
     if step.shape is Shape.ADJUST:
+        if disk.find(step.target or "") is None:
+            return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
         return replace(step, after=_without_times(step.before), before=step.after)
     if step.target is not None and parent(step.target) in arriving:
         # A file that was put inside something before its rename is left out when that goes back: see `_move_back`.
@@ -85,12 +87,16 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
     return _drop_new(disk, step)
 
 
-def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip:
+def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:
     target, source = step.target or "", step.source or ""
     entry = disk.find(target)
+    is_back = disk.find(source) is not None
+    if entry is None and is_back:
+        # An earlier rollback that did not come to its end has done this already.
+        return None
     if entry is None:
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot go back")
-    if disk.find(source) is not None:
+    if is_back:
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
     here, there = disk.domain(parent(target)), disk.domain(parent(source))
     inside = [

@@ -155,7 +155,12 @@ def as_text(report: Report) -> str:
     lines += _details_text(report.details)
     if report.error is not None:
         lines += [f"  {report.error['code']}: {report.error['message']}", f"  {report.error['hint']}"]
-    return "\n".join(line.encode("utf-8", "backslashreplace").decode() for line in lines) + "\n"
+    return "\n".join(_visible(line) for line in lines) + "\n"
+
+
+def _visible(line: str) -> str:
+    """Escape what does not show: file names may hold line breaks, control sequences for terminals, and bytes that are no text."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:

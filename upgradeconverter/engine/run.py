@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Attributes, Wave, folders_wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.engine.executor import StepResult
@@ -243,11 +244,12 @@ def _with_folders(wave: Wave, folders: tuple[Step, ...], touched: tuple[tuple[st
 def _archive_journal(run: Run) -> None:
     """Put the journal of earlier runs aside before the first transaction of this one.
 
-    One in which nothing was done goes away instead, and the one before it stays for `rollback`.
+    One in which nothing was done, or not all of a rollback, goes away instead: the one before it stays for `rollback`.
     """
     if run.archived:
         return
-    if _done(run.journal.read(repair=True)):
+    done = _done(run.journal.read(repair=True))
+    if done and not _is_part_of_rollback(done):
         run.disk.remove(PREVIOUS_JOURNAL)
         run.journal.archive(PREVIOUS_JOURNAL)
     else:
@@ -272,10 +274,16 @@ def _conclude(run: Run, phase: str) -> None:
             else f"what lies in the places of layout {report.target} is as that layout wants it"
         )
         log.event("run-done", run=run.identity, outcome=report.outcome.value)
-    try:
+    with _noting(report):
         _remember(run, phase, changed=bool(done or report.recovered))
+
+
+@contextmanager
+def _noting(report: Report) -> Iterator[None]:
+    """Let history or stamp be refused by the disk: what was done stands, and the next start only has to look for itself."""
+    try:
+        yield
     except OSError as error:
-        # The conversion stands; the next start only has to look for itself.
         report.warn(f"what was done could not be noted down: {error.filename}: {error.strerror}")
 
 
@@ -393,8 +401,8 @@ def _take_back_closed(run: Run, view: JournalView) -> None:
     plan = _plan_back(run, finished)
     _stamp(run, run.session.carried_label())
     _archive_journal(run)
-    about = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
-    about |= {"source": plan.source, "target": plan.target, "phase": "all"}
+    about: dict[str, Any] = {"run": run.identity, "direction": "backward", "pack": plan.pack, "plan": plan.digest}
+    about |= {"source": plan.source, "target": plan.target, "phase": "all", "waves": len(plan.waves)}
     _run_waves(run, plan, "back", about)
     _conclude_back(run, plan.target)
 
@@ -405,6 +413,11 @@ def _plan_back(run: Run, finished: tuple[Transaction, ...]) -> Plan:
     return run.plans["back"]
 
 
+def _is_part_of_rollback(done: Sequence[Transaction]) -> bool:
+    about = _about(done)
+    return about.get("direction") == "backward" and len(done) < int(about.get("waves", 0))
+
+
 def _about(transactions: Sequence[Transaction]) -> dict[str, Any]:
     about: dict[str, Any] = (transactions[-1].payload(RecordKind.BEGIN) or {}).get("run", {})
     return about
@@ -412,7 +425,9 @@ def _about(transactions: Sequence[Transaction]) -> dict[str, Any]:
 
 def _finished(run: Run, view: JournalView) -> tuple[Transaction, ...]:
     """Return the transactions of the last run that changed anything; NothingToRollBackError when none can be taken back."""
-    finished = _done(view) or _done(Journal(run.disk, PREVIOUS_JOURNAL).read(repair=False))
+    finished = _done(view)
+    if not finished or _is_part_of_rollback(finished):
+        finished = _done(Journal(run.disk, PREVIOUS_JOURNAL).read(repair=False))
     if not finished:
         raise NothingToRollBackError("no run that changed anything")
     about = _about(finished)
@@ -436,5 +451,6 @@ def _conclude_back(run: Run, layout: str) -> None:
     if report.skipped:
         report.exit_status = EXIT_DEVIATIONS
         report.warn("not everything could be taken back; what was left is named with its reason")
-    add_run(run.disk, ledger_entry(run, "all"))
-    _stamp(run, layout or run.session.pack.order.labels[0])
+    with _noting(report):
+        add_run(run.disk, ledger_entry(run, "all"))
+        _stamp(run, layout or run.session.pack.order.labels[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.places import STAMP
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, LEDGER, PREVIOUS_JOURNAL, QUARANTINE, STAMP, WORKING_FOLDERS
 from upgradeconverter.engine.stamp import Stamp, read_stamp
 from upgradeconverter.errors import (
+    EngineFolderError,
     OtherPackError,
     UnknownLayoutError,
     UnknownReleaseError,
@@ -15,6 +16,7 @@ from upgradeconverter.errors import (
     VaultMissingError,
     VaultNotUsableError,
 )
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Pack, Phase
 from upgradeconverter.planning.chain import chain
 from upgradeconverter.planning.planner import plan
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from upgradeconverter.model.layout import Layout
     from upgradeconverter.model.operation import Proposal, Skip
     from upgradeconverter.model.plan import Plan
+
+
+_OWN_FOLDERS = (ENGINE_FOLDER, *(f"{ENGINE_FOLDER}/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
+_OWN_FILES = (JOURNAL, PREVIOUS_JOURNAL, LEDGER, STAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,14 @@ class Session:
     release_file: str = ""
     config: str = ""
     carried: str | None = None
+
+    def check_own_folder(self) -> None:
+        """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
+        kinds = dict.fromkeys(_OWN_FOLDERS, Kind.DIRECTORY) | dict.fromkeys(_OWN_FILES, Kind.FILE)
+        for path, kind in kinds.items():
+            entry = self.disk.find(path)
+            if entry is not None and entry.kind is not kind:
+                raise EngineFolderError(path, kind.value, entry.kind.value)
 
     def target_label(self) -> str:
         """Return the layout to be reached.

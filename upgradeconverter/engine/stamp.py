@@ -3,24 +3,27 @@
 One word per line, values after blanks, paths last, so that the preflight reads it without any parser. After the general lines
 comes one section for each way of starting (`phase`) that was found to have nothing to do: the conditions under which that holds
 (`asked`, `release`, `config`), what must still be as it was (`watch`: inode, mtime and ctime of a path; `absent`: not there),
-and the finished answer for people (`text`) and for tools (`json`). Written to a fresh name and renamed.
+and the finished answer for people (`text`) and for tools (`json`). The last line holds a checksum of all before it. Written to
+a fresh name and renamed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.places import ENGINE_FOLDER, STAMP
 from upgradeconverter.errors import StampDamagedError
 from upgradeconverter.model.plan import Attributes
+from upgradeconverter.preflight import HEADER, LIMIT, checksum, lines_of
 
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
 
-HEADER = "upgradeconverter-stamp 1"
-_LIMIT = 16 << 20
+_FRESH = f"{STAMP}.new"
 _GENERAL = ("pack", "layout", "run")
 _CONDITIONS = ("asked", "release", "config")
 
@@ -69,16 +72,17 @@ def encode(stamp: Stamp) -> bytes:
             lines.append(f"absent {path}" if signature is None else f"watch {numbers} {path}")
         lines += [f"text {line}" for line in section.text.split("\n")]
         lines.append(f"json {section.json}")
-    return os.fsencode("\n".join(lines) + "\nend\n")
+    body = os.fsencode("\n".join(lines))
+    return body + b"\nend " + checksum(body) + b"\n"
 
 
 def decode(content: bytes) -> Stamp:
     """Read a stamp back; StampDamagedError when it is not whole."""
-    lines = os.fsdecode(content).split("\n")
-    if lines[0] != HEADER or lines[-2:] != ["end", ""]:
-        raise StampDamagedError(STAMP, "something without its first or last line")
+    lines = lines_of(content)
+    if lines is None:
+        raise StampDamagedError(STAMP, "something that is not whole or was altered")
     parts: list[list[tuple[str, str]]] = [[]]
-    for line in lines[1:-2]:
+    for line in lines:
         word, _, value = line.partition(" ")
         if word == "phase":
             parts.append([])
@@ -115,16 +119,33 @@ def _section(part: list[tuple[str, str]]) -> Section:
 def read_stamp(disk: Disk) -> Stamp | None:
     """Return the stamp of a disk, or None when there is none."""
     if disk.find(STAMP) is None:
+        return _fresh_stamp(disk)
+    try:
+        return decode(disk.read(STAMP, LIMIT))
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise StampDamagedError(STAMP, f"more than {LIMIT} bytes") from error
+        raise
+
+
+def _fresh_stamp(disk: Disk) -> Stamp | None:
+    """Return the stamp that was about to take the place of the old one when the machine stopped."""
+    if disk.find(_FRESH) is None:
         return None
-    return decode(disk.read(STAMP, _LIMIT))
+    with suppress(OSError, StampDamagedError):
+        return decode(disk.read(_FRESH, LIMIT))
+    return None
 
 
 def write_stamp(disk: Disk, stamp: Stamp) -> None:
-    """Write the stamp durably; the old one is gone for a moment, which only costs the next start a look."""
-    fresh = f"{STAMP}.new"
-    disk.remove(fresh)
-    disk.write_file(fresh, encode(stamp), Attributes(mode=0o600))
-    disk.sync_file(fresh)
+    """Write the stamp durably; while the old one is gone for a moment, the fresh one is read in its stead."""
+    content = encode(stamp)
+    if len(content) > LIMIT:
+        # So much was left alone that nobody would read the stamp back; without sections every start looks for itself.
+        content = encode(replace(stamp, sections=()))
+    disk.remove(_FRESH)
+    disk.write_file(_FRESH, content, Attributes(mode=0o600))
+    disk.sync_file(_FRESH)
     disk.remove(STAMP)
-    disk.rename(fresh, STAMP)
+    disk.rename(_FRESH, STAMP)
     disk.sync_directory(ENGINE_FOLDER)

@@ -78,9 +78,24 @@ def load(name: str, extra: Iterable[str] = ()) -> Pack:
 
 
 def _check_ownership(name: str, folder: str) -> None:
-    for path in (folder, *(os.path.join(folder, file) for file in sorted(os.listdir(folder)))):
-        facts = os.lstat(path)
-        if facts.st_uid not in (0, os.geteuid()):
-            raise PackDamagedError(name, path, f"expected owner root, found uid {facts.st_uid}")
-        if facts.st_mode & stat.S_IWOTH and not stat.S_ISLNK(facts.st_mode):
-            raise PackDamagedError(name, path, "expected no write permission for others")
+    """Refuse a pack when the folder that holds it, or anything in it, could be changed by somebody who is not trusted."""
+    _check_one(name, os.path.realpath(os.path.dirname(folder)))
+    pending = [folder]
+    while pending:
+        path = pending.pop()
+        _check_one(name, path)
+        if os.path.isdir(path):
+            pending += sorted((os.path.join(path, inner) for inner in os.listdir(path)), reverse=True)
+
+
+def _check_one(name: str, path: str) -> None:
+    if os.path.islink(path):
+        # What a link leads to may lie in a folder that somebody else can change.
+        raise PackDamagedError(name, path, "expected a file or folder, found a link")
+    facts = os.lstat(path)
+    if facts.st_uid not in (0, os.geteuid()):
+        raise PackDamagedError(name, path, f"expected owner root, found uid {facts.st_uid}")
+    if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
+        raise PackDamagedError(name, path, "expected no write permission for others")
+    if facts.st_mode & stat.S_IWGRP and facts.st_gid not in (0, os.getegid()):
+        raise PackDamagedError(name, path, f"expected no write permission for group {facts.st_gid}")

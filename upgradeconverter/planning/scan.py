@@ -32,22 +32,33 @@ def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]
                 strangers.append((slot.name, entry))
                 skips.append(item)
     ordered = tuple(sorted(items, key=lambda item: os.fsencode(item.path)))
-    return Inventory(items=ordered, strangers=tuple(strangers)), tuple(skips)
+    return Inventory(items=ordered, strangers=tuple(strangers)), tuple(dict.fromkeys(skips))
 
 
 def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
     """Return what lies in a slot's directory; one that cannot be listed is a skip, and no reason to leave the others (D10)."""
     try:
-        folder = disk.find(slot.directory)
-        if folder is None:
+        way = _way(disk, slot.directory)
+        if way is None:
             return ()
-        if folder.kind is Kind.DIRECTORY:
+        if way.kind is Kind.DIRECTORY:
             return disk.entries(slot.directory, labels=slot.labels)
-        skip = Skip(path=slot.directory, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {folder.kind.value}")
+        skip = Skip(path=way.path, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {way.kind.value}")
     except OSError as error:
         skip = Skip(path=slot.directory, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
     skips.append(skip)
     return ()
+
+
+def _way(disk: Disk, path: str) -> Entry | None:
+    """Return what lies at a path, or the first thing on the way there that is no directory; None when there is nothing."""
+    parts = path.split("/")
+    entry = None
+    for length in range(1, len(parts) + 1):
+        entry = disk.find("/".join(parts[:length]))
+        if entry is None or entry.kind is not Kind.DIRECTORY:
+            break
+    return entry
 
 
 def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:

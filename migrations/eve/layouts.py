@@ -14,6 +14,7 @@ from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
 
 LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1 = "legacy", "design", "5.7.0", "5.7.1"
 _LABELS = (LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1)
+_BETWEEN_RELEASES = (0, 0, 0)
 _RELEASES = {RELEASE_5_7_0: (5, 7, 0), RELEASE_5_7_1: (5, 7, 1)}
 
 IMAGES = Slot(
@@ -82,6 +83,7 @@ DOWNLOADER = Slot(name="downloader", directory="vault/downloader", owner="downlo
 _ALL = (VAULT_VOLUMES, CLEAR, CLEAR_VOLUMES, VERIFIER, VERIFIED, DOWNLOADER)
 
 LAYOUTS = {
+    LEGACY: Layout(label=LEGACY, slots=()),
     DESIGN: Layout(label=DESIGN, slots=_ALL),
     RELEASE_5_7_0: Layout(label=RELEASE_5_7_0, slots=(VAULT_VOLUMES,)),
     RELEASE_5_7_1: Layout(label=RELEASE_5_7_1, slots=_ALL),
@@ -89,7 +91,11 @@ LAYOUTS = {
 
 
 def resolve(word: str) -> str | None:
-    """Return the layout of a label, of `latest`, or of a release string such as `16.12.0-kvm-amd64`; None otherwise."""
+    """Return the layout of a label, of `latest`, or of a release string such as `16.12.0-kvm-amd64`; None otherwise.
+
+    Builds between releases call themselves `0.0.0-branch-commit`; only a present one can carry this program. Releases
+    before 5.7.0 use what they always used.
+    """
     if word == "latest":
         return _LABELS[-1]
     if word in _LABELS:
@@ -98,8 +104,10 @@ def resolve(word: str) -> str | None:
     if match is None:
         return None
     release = tuple(int(part or 0) for part in match.groups())
+    if release == _BETWEEN_RELEASES:
+        return _LABELS[-1]
     known = [label for label, since in _RELEASES.items() if since <= release]
-    return known[-1] if known else None
+    return known[-1] if known else LEGACY
 
 
 ORDER = LayoutOrder(labels=_LABELS, resolve=resolve)

@@ -625,11 +625,8 @@ REDUNDANT = {
     "directory vault/.upgradeconverter/stage after record 1": COVERED,
     "file new/tree after record 2": "no attribute of the tree was to be changed",
     "directory old/moved after record 2": "it was synced under its old name",
-    "file  after record 3": "its time is set and synced once more after `done`",
-    "file old/moved after record 3": "its time is set and synced once more after `done`",
-    "file vault after record 3": "its time is set and synced once more after `done`",
-    "file  after record 5": "its time was set and synced before `retired`, and sweeping changes nothing directly inside",
-    "file old/moved after record 5": "its time was set and synced before `retired`",
+    "file  after record 3": "nothing came or went directly in the root",
+    "file vault after record 3": "its time is set and synced once more when the engine's folder there goes away",
     "record 4": "`done` follows at once and is synced; without `retired` the journal says `committed`, which is true too",
 }
 

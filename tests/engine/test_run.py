@@ -223,8 +223,10 @@ def test_done_is_done(top: str, verb: str, name: str, monkeypatch: pytest.Monkey
     assert _run(top, "rollback")[0] == 0
 
 
-def test_full_disk_leaves_one_group(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit while it is copied is left by name, and the others go on."""
+@pytest.mark.parametrize("steps", [1, 64])
+def test_full_disk_leaves_one_group(top: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit while it is copied is left by name, and the others go on, also in a wave that needs its folders."""
+    monkeypatch.setattr("upgradeconverter.planning.fitting.WAVE_STEPS", steps)
     real = PosixDisk.copy
 
     def full(disk: PosixDisk, order: Any, **options: Any) -> Any:
@@ -240,6 +242,21 @@ def test_full_disk_leaves_one_group(top: str, monkeypatch: pytest.MonkeyPatch) -
     assert _there(top) == [False, True, True, True]
     assert _run(top)[0] == 0
     assert _there(top) == CONVERTED
+
+
+def test_rollback_goes_on_where_one_stopped(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback that the disk stopped half way is taken up again by the next one."""
+    monkeypatch.setattr("upgradeconverter.planning.fitting.WAVE_STEPS", 1)
+    before = capture(top)
+    assert _run(top)[0] == 0
+    with monkeypatch.context() as patch:
+        _refuse(patch, "sync_filesystem", 2)
+        status, document = _run(top, "rollback")
+    assert (status, document["error"]["code"]) == (4, "DiskFailed")
+    assert {item["status"] for item in document["items"]} >= {"done", "planned"}
+    assert _run(top, "rollback")[0] == 0
+    assert diff(before, capture(top)) == ""
+    assert _run(top, "rollback")[1]["error"]["code"] == "NothingToRollBack"
 
 
 @pytest.mark.parametrize("read_back", ["all", "sample", "none"])

@@ -20,6 +20,7 @@ import pytest
 import upgradeconverter
 from tests.packs.eve_words import APP, OTHER_APP, SHA1, SHA2, V1, V2, app, device, drive, ref, response, volume
 from tests.support.disktree import capture
+from tests.support.dying import ProcessDeathError
 from tests.support.running import run
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import EXIT_STATUSES
@@ -113,10 +114,6 @@ def fake_vault() -> Iterator[FakeVault]:
         yield state
 
 
-class PowerCutError(BaseException):
-    """The process is gone: nothing cleans up after it."""
-
-
 @contextmanager
 def stopping(stop: tuple[RecordKind, str] | None) -> Iterator[None]:
     """Let the body stop dead `before` or `after` a record of one kind is written to the journal."""
@@ -124,16 +121,16 @@ def stopping(stop: tuple[RecordKind, str] | None) -> Iterator[None]:
 
     def appending(journal: Journal, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
         if stop == (kind, "before"):
-            raise PowerCutError
+            raise ProcessDeathError
         append(journal, txid, kind, payload)
         if stop == (kind, "after"):
-            raise PowerCutError
+            raise ProcessDeathError
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Journal, "append", appending)
         try:
             yield
-        except PowerCutError:
+        except ProcessDeathError:
             return
 
 

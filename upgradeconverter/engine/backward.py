@@ -41,8 +41,9 @@ def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str)
             if isinstance(turned, Skip):
                 skips.append(turned)
             elif turned is not None:
-                steps.append(replace(turned, number=len(steps), group=step.group))
-        steps = [replace(step, number=number) for number, step in enumerate(_in_order(steps))]
+                steps.append(replace(turned, group=step.group))
+        before = sum(len(wave.steps) for wave in waves)
+        steps = [replace(step, number=before + place) for place, step in enumerate(_in_order(steps))]
         times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
         restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
         waves.append(Wave(steps=tuple(steps), touched=_now(disk, steps), restore=restore))

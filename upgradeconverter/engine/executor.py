@@ -280,8 +280,6 @@ class Executor:
         """Sweep a closed transaction; what the disk refuses now is left to the next start, for the wave itself is done."""
         with suppress(OSError):
             self.sweep()
-            # Sweeping changes the folders that held what was swept.
-            self._restore_times((*self._unchanged(), *self.restore))
 
     def _flip(self) -> None:
         for step in self.steps:
@@ -393,16 +391,20 @@ class Executor:
 
 
 def sweep_home(disk: Disk, home: str, txid: str) -> None:
-    """Delete a closed transaction's leftovers in one domain, and the engine's folders there that are empty."""
-    folder = folder_of(home)
-    if disk.find(folder) is None:
+    """Delete a closed transaction's leftovers in one domain, and the engine's folders there that are empty.
+
+    The time of the domain's home does not tell of it.
+    """
+    folder, holder = folder_of(home), disk.find(home)
+    if holder is None or disk.find(folder) is None:
         return
     for path in (trash_folder(home, txid), stage_folder(home, txid), manifest_path(home, txid)):
         disk.remove(path)
     for name in WORKING_FOLDERS:
         disk.remove_directory(f"{folder}/{name}")
-    if home:
-        disk.remove_directory(folder)
+    if home and disk.remove_directory(folder):
+        disk.set_attributes(home, Attributes(atime_ns=holder.atime_ns, mtime_ns=holder.mtime_ns))
+        disk.sync_file(home)
 
 
 def executor_for(disk: Disk, journal: Journal, wave: Wave, txid: str, **options: Any) -> Executor:

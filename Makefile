@@ -8,8 +8,9 @@ SHELL := /bin/sh
 
 PERSIST ?=
 PACK ?= eve
+TARGET ?= latest
 JOBS ?= 2
-export PERSIST PACK
+export PERSIST PACK TARGET
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,8 +24,8 @@ PROTOS := $(wildcard migrations/*/*.proto)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve
-	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK"
+run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve TARGET=latest
+	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK" --target "$$TARGET"
 
 check: tools static  ## format, lint, types, layers and the fast tests
 	$(BIN)/python -m pytest -n $(JOBS) -m "not root and not slow"

@@ -6,6 +6,13 @@ import os
 
 import pytest
 
+from upgradeconverter.disk import lock
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setattr(lock, "_RUN", str(tmp_path_factory.getbasetemp()))
+
 
 @pytest.fixture(autouse=True)
 def _root_or_fail(request: pytest.FixtureRequest) -> None:

@@ -19,7 +19,7 @@ EXIT_STATUSES: dict[int, str] = {
     EXIT_DEVIATIONS: "`verify` found deviations, `rollback` could not take all back, or --strict and something was left",
     EXIT_USAGE: "the command line or a setting is not understood",
     EXIT_REFUSED: "refused before any write",
-    EXIT_ROLLED_BACK: "something failed on the way; everything was put back",
+    EXIT_ROLLED_BACK: "something failed on the way; what was under way was put back, what was finished before stays",
     EXIT_BUSY: "another instance runs",
     EXIT_WEDGED: "stopped half way, nothing is lost; the report says whether another start will do or a person must look",
 }
@@ -238,7 +238,10 @@ class JournalDamagedError(UpgradeConverterError):
 
     code = "JournalDamaged"
     exit_status = EXIT_WEDGED
-    hint = "Keep a copy of the journal and call for help; nothing was touched."
+    hint = (
+        "Nothing was touched. Keep a copy of the journal and call for help; "
+        "where `verify` shows whole items and no stage or trash folder is left, the journal may be moved away."
+    )
 
     def __init__(self, path: str, line: int, expected: str, found: str) -> None:
         """Name the file, the line, and what does not fit."""
@@ -300,7 +303,7 @@ class DiskFailedError(UpgradeConverterError):
 
     def __init__(self, operation: str, path: str, problem: str) -> None:
         """Name the operation, the path and the system's words."""
-        super().__init__(f"{operation} {path}: {problem}; put back")
+        super().__init__(f"{operation} {path}: {problem}; what was under way was put back")
 
 
 class BoundaryError(DiskFailedError):

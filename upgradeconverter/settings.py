@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
+_PREFIX = "UPGRADECONVERTER_"
+_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "PACK_ROOT", "CONFIG")
 _SWITCHES = ("off", "dry-run", "on")
 _READ_BACK = ("all", "sample", "none")
 # chown(2): the largest number of 32 bits means "leave it as it is", so it is nobody's.
@@ -31,6 +33,7 @@ class Settings:
         agents: (uid, gid) by owner agent; agents that are not named are root.
         pack_roots: folders that hold packs, searched before the built-in ones.
         origins: where each value came from, by name.
+        unknown: a sentence for each thing in the environment that looks like a setting and is none.
     """
 
     persist: str | None = None
@@ -44,6 +47,7 @@ class Settings:
     pack_roots: tuple[str, ...] = ()
     file: str = DEFAULT_FILE
     origins: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 def load(
@@ -55,7 +59,10 @@ def load(
     """Put all sources together; a flag that is None was not given."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    file = environment.get("UPGRADECONVERTER_CONFIG", file)
+    named = environment.get(f"{_PREFIX}CONFIG")
+    if named is not None and not os.path.exists(named):
+        raise BadSettingError("the file", f"{_PREFIX}CONFIG", "a file that exists", named)
+    file = named or file
     for origin, source in (
         (f"file {file}", _from_file(file)),
         ("kernel command line", _from_command_line(command_line)),
@@ -68,16 +75,18 @@ def load(
         raise BadSettingError("persist", origins["persist"], "a path without NUL", str(values["persist"]))
     if values.get("read_back", "none") not in _READ_BACK:
         raise BadSettingError("read_back", origins["read_back"], " or ".join(_READ_BACK), str(values["read_back"]))
-    return Settings(**values, file=file, origins=origins)
+    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES)
+    told = tuple(f"{name} in the environment is no setting" for name in unknown)
+    return Settings(**values, file=file, origins=origins, unknown=told)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("persist", "pack", "target", "read_back"):
-        value = environment.get(f"UPGRADECONVERTER_{name.upper()}")
+        value = environment.get(f"{_PREFIX}{name.upper()}")
         if value:
             found[name] = value
-    roots = environment.get("UPGRADECONVERTER_PACK_ROOT")
+    roots = environment.get(f"{_PREFIX}PACK_ROOT")
     if roots:
         found["pack_roots"] = tuple(roots.split(os.pathsep))
     return found

@@ -168,6 +168,19 @@ def test_file_that_may_not_be_read(fs: FakeFilesystem, monkeypatch: pytest.Monke
         load({}, {}, "")
 
 
+def test_file_named_that_is_not_there(tmp_path: Path) -> None:
+    """A settings file that somebody named has to be there."""
+    with pytest.raises(BadSettingError, match="a file that exists"):
+        load({}, {"UPGRADECONVERTER_CONFIG": str(tmp_path / "none.toml")}, "")
+
+
+def test_names_that_look_like_settings() -> None:
+    """A misspelt name in the environment is told, and stops nothing."""
+    assert load({}, {"UPGRADECONVERTER_TARGT": "latest"}, "").unknown == (
+        "UPGRADECONVERTER_TARGT in the environment is no setting",
+    )
+
+
 def test_file_is_a_directory(tmp_path: Path) -> None:
     """A file that cannot be read is refused by its path."""
     with pytest.raises(BadSettingError, match=str(tmp_path)):

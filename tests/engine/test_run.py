@@ -79,7 +79,8 @@ def test_into_a_vault_and_back(top: str) -> None:
     status, document = _run(top, "rollback")
     assert (status, document["error"]["code"]) == (3, "NothingToRollBack")
     lines = _run(top, "history")[1]["details"]["runs"]
-    assert [line.split(" ", 1)[1].split(",")[0] for line in lines] == ["run all: done", "rollback all: done"]
+    assert [(each["command"], each["outcome"]) for each in lines] == [("run", "done"), ("rollback", "done")]
+    assert lines[0]["time"] <= lines[1]["time"]
 
 
 @pytest.mark.parametrize("words", [(), ("post-vault",), ("plan",), ("-n",)])
@@ -242,6 +243,16 @@ def test_full_disk_leaves_one_group(top: str, steps: int, monkeypatch: pytest.Mo
     assert _there(top) == [False, True, True, True]
     assert _run(top)[0] == 0
     assert _there(top) == CONVERTED
+
+
+def test_failed_run_is_in_the_history(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that had to be put back is told by the history as well; one that was refused is not."""
+    with monkeypatch.context() as patch:
+        _refuse(patch, "sync_filesystem", 1)
+        assert _run(top)[0] == 4
+    os.rename(f"{top}/vault", f"{top}/elsewhere")
+    assert _run(top)[0] == 3
+    assert [run["outcome"] for run in _run(top, "history")[1]["details"]["runs"]] == ["rolled-back"]
 
 
 def test_rollback_goes_on_where_one_stopped(top: str, monkeypatch: pytest.MonkeyPatch) -> None:

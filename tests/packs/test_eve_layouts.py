@@ -29,24 +29,24 @@ VOLUME = "11111111-1111-4111-8111-111111111111"
         pytest.param("5.12.0", "5.7.1", id="5.12 after 5.7"),
         pytest.param("6.0.0+build", "5.7.1", id="build"),
         pytest.param("16.12.0-kvm-amd64", "5.7.1", id="16.12.0-kvm-amd64"),
-        pytest.param("5.6.3", None, id="5.6.3"),
-        pytest.param("4.99.99", None, id="4.99.99"),
+        pytest.param("5.6.3", "legacy", id="5.6.3"),
+        pytest.param("4.99.99", "legacy", id="4.99.99"),
         pytest.param("garbage", None, id="garbage"),
         pytest.param("", None, id="nothing"),
-        pytest.param("0.0.0-master-1a2b3c4d", None, id="development"),
+        pytest.param("0.0.0-master-1a2b3c4d", "5.7.1", id="development"),
         pytest.param("5.7.1garbage", None, id="garbage behind"),
         pytest.param("v5.7.1", None, id="letter before"),
     ],
 )
 def test_resolve(word: str, label: str | None) -> None:
-    """A label, `latest` or a release leads to its layout; anything else and older releases lead nowhere."""
+    """A label, `latest`, a release or a build between releases leads to its layout; anything else leads nowhere."""
     assert layouts.resolve(word) == label
 
 
-def test_every_label_but_the_first_has_a_layout() -> None:
+def test_every_label_has_a_layout() -> None:
     """What can be resolved can be reached."""
-    assert tuple(PACK.layouts) == PACK.order.labels[1:]
-    assert {label: layout.label for label, layout in PACK.layouts.items()} == {k: k for k in PACK.order.labels[1:]}
+    assert tuple(PACK.layouts) == PACK.order.labels
+    assert {label: layout.label for label, layout in PACK.layouts.items()} == {k: k for k in PACK.order.labels}
 
 
 @pytest.mark.parametrize(

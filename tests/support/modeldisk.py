@@ -558,6 +558,10 @@ class ModelDisk:
         self._need(path)
         return False
 
+    def clock(self) -> str:
+        """Nobody knows the time."""
+        return "1970-01-01T00:00:00Z"
+
     def is_immutable(self, path: str) -> bool:
         """See `Disk`; nothing ever is."""
         self._need(path)

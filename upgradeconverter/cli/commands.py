@@ -93,7 +93,8 @@ def verify(context: Context) -> None:
     run = context.looking()
     audit(run, context.report.phase)
     view = run.journal.read(repair=False)
-    found = (*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True))
+    _, altered = read_ledger(run.disk)
+    found = (*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True), *altered)
     report = context.report
     report.error, report.warnings = None, []
     report.details = {"deviations": list(found)}
@@ -111,13 +112,11 @@ def rollback(context: Context) -> None:
 
 
 def history(context: Context) -> None:
-    """List the runs."""
+    """List the runs, oldest first."""
+    runs, problems = read_ledger(read_only(context.session.disk))
     context.report.outcome = Outcome.INFORMATION
-    context.report.details["runs"] = [
-        f"{run.get('run')} {run.get('command')} {run.get('phase')}: {run.get('outcome')}, "
-        f"{run.get('from')} -> {run.get('target')}, {run.get('items')} items, {run.get('skipped')} left alone"
-        for run in read_ledger(read_only(context.session.disk))
-    ]
+    context.report.details["runs"] = list(runs)
+    context.report.warn(*problems)
 
 
 COMMANDS: dict[str, Callable[[Context], None]] = {

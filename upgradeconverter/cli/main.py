@@ -17,7 +17,7 @@ from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.run import outcome_of
 from upgradeconverter.engine.session import Session
 from upgradeconverter.engine.stopping import stopping_politely
-from upgradeconverter.errors import BadSettingError, DiskRefusedError, InternalError, UpgradeConverterError
+from upgradeconverter.errors import BadSettingError, DiskRefusedError, InternalError, PackDamagedError, UpgradeConverterError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.packs import find
 from upgradeconverter.settings import Settings, load
@@ -87,7 +87,7 @@ def _kernel_command_line() -> str:
 def _dispatch(report: Report, settings: Settings) -> None:
     if report.command == "packs":
         report.outcome = Outcome.INFORMATION
-        report.details["packs"] = _packs(settings)
+        report.details["packs"] = _packs(settings, report)
         return
     if settings.switched_off and report.command == "run":
         report.warnings.append("switched off on the kernel command line")
@@ -108,16 +108,22 @@ def _dispatch(report: Report, settings: Settings) -> None:
             config=preflight.signature(settings.file),
         )
         session.check_own_folder()
+        report.warn(*settings.unknown, *session.unknown_agents())
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
         COMMANDS[report.command](context)
     finally:
         disk.close()
 
 
-def _packs(settings: Settings) -> list[str]:
+def _packs(settings: Settings, report: Report) -> list[str]:
     lines = []
     for name in find.names(settings.pack_roots):
-        pack = find.load(name, settings.pack_roots)
-        lines.append(f"{name}: {pack.summary} Layouts: {', '.join(pack.order.labels)}.")
+        try:
+            pack = find.load(name, settings.pack_roots)
+        except PackDamagedError as error:
+            report.warn(error.message)
+            continue
+        default = f"default {pack.default_target} where the system names no release"
+        lines.append(f"{name}: {pack.summary} Layouts: {', '.join(pack.order.labels)} ({default}).")
         lines += [f"{name}: {m.id} ({m.phase}, since {m.since}): {m.summary}" for m in pack.migrations]
     return lines

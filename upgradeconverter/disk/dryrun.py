@@ -22,6 +22,7 @@ _READING = frozenset(
         "vault_state",
         "is_open",
         "is_immutable",
+        "clock",
     },
 )
 

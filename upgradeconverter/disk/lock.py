@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _RUN = "/run"
 
 
-def lock_path(root_fd: int, run: str = _RUN) -> str | None:
+def lock_path(root_fd: int) -> str | None:
     """Return where the lock of a root lies under /run, or None where that cannot be written."""
     facts = os.fstat(root_fd)
-    if os.path.isdir(run) and os.access(run, os.W_OK):
-        return f"{run}/upgradeconverter-{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock"
+    if os.path.isdir(_RUN) and os.access(_RUN, os.W_OK):
+        return f"{_RUN}/upgradeconverter-{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock"
     return None
 
 

@@ -102,6 +102,10 @@ class Disk(Protocol):
         """Return whether another process holds a regular file open (best effort, from a lease)."""
         ...
 
+    def clock(self) -> str:
+        """Return the time in UTC as ISO 8601, for people; at early boot it may say 1970, so nothing is decided by it."""
+        ...
+
     def is_immutable(self, path: str) -> bool:
         """Return whether the immutable or append-only flag of a path forbids to change it."""
         ...

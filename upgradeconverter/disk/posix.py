@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -225,6 +226,10 @@ class PosixDisk:
         except OSError as error:
             return error.errno in _LEASE_REFUSED
         return False
+
+    def clock(self) -> str:
+        """See `Disk.clock`."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
     def is_immutable(self, path: str) -> bool:
         """See `Disk.is_immutable`."""

@@ -175,6 +175,14 @@ def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _run_text(run: dict[str, Any]) -> str:
+    """Return one run of the history as a line."""
+    return (
+        f"{run.get('time')} {run.get('run')} {run.get('command')} {run.get('phase')}: {run.get('outcome')}, "
+        f"{run.get('from')} -> {run.get('target')}, {run.get('items')} items, {run.get('skipped')} left alone"
+    )
+
+
 def _details_text(details: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in details.items():
@@ -182,7 +190,7 @@ def _details_text(details: dict[str, Any]) -> list[str]:
             lines.append(f"  {name}: none")
         elif isinstance(value, list):
             lines.append(f"  {name}:")
-            lines += [f"    {entry}" for entry in value]
+            lines += [f"    {_run_text(entry) if isinstance(entry, dict) else entry}" for entry in value]
         else:
             lines.append(f"  {name}: {value}")
     return lines

@@ -120,12 +120,16 @@ def audit(run: Run, phase: str) -> None:
 def _take(run: Run, plan: Plan, phase: Phase) -> None:
     run.plans[phase.name] = plan
     run.show()
+    if any(step.sha256 is not None for step in plan.steps):
+        run.report.details["digests"] = "compared while converting; what has another one than its name says is set aside"
     if plan.steps:
         run.report.warn(*run.session.vault_warnings(phase))
 
 
 def _refuse_phase(run: Run, problem: UpgradeConverterError) -> None:
     run.report.fail(problem, Outcome.REFUSED)
+    # The vault itself is never made.
+    run.report.items = [item for item in run.report.items if item["target"] != run.session.pack.vault]
     reason = Reason(problem.code)
     run.report.take_skips((Skip(path=run.session.pack.vault or "", reason=reason, detail=problem.message),))
 
@@ -134,8 +138,26 @@ def _open_details(view: JournalView) -> dict[str, Any]:
     return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
 
 
+@contextmanager
+def _failing_on_record(run: Run, phase: str) -> Iterator[None]:
+    """Note a run that fails after it has begun in the history as well."""
+    try:
+        yield
+    except UpgradeConverterError as error:
+        if run.archived:
+            run.report.outcome = outcome_of(error)
+            with _noting(run.report):
+                add_run(run.disk, ledger_entry(run, phase))
+        raise
+
+
 def convert(run: Run, phase: str) -> None:
     """Bring the disk to the target layout; the report says what was done and what was left alone."""
+    with _failing_on_record(run, phase):
+        _convert(run, phase)
+
+
+def _convert(run: Run, phase: str) -> None:
     view = run.journal.read(repair=True)
     if not _recover(run, view, phase):
         return
@@ -263,6 +285,8 @@ def _done(view: JournalView) -> tuple[Transaction, ...]:
 
 def _conclude(run: Run, phase: str) -> None:
     report = run.report
+    if passing := sum(Reason(skip["reason"]) in PASSING for skip in report.skipped):
+        report.warn(f"{passing} left for now: they are still where the old system had them, and the next start tries again")
     done = [result for results in run.results.values() for result in results]
     if any(result.status is not ItemStatus.LEFT for result in done) or report.recovered:
         report.outcome = Outcome.DONE
@@ -292,6 +316,7 @@ def ledger_entry(run: Run, phase: str) -> dict[str, Any]:
     report = run.report
     return {
         "run": run.identity,
+        "time": run.disk.clock(),
         "phase": phase,
         "command": report.command,
         "outcome": report.outcome.value,
@@ -373,6 +398,11 @@ def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:
 
 def take_back(run: Run) -> None:
     """Undo the open or, when there is none, the last run; the report says what could not be undone."""
+    with _failing_on_record(run, "all"):
+        _take_back(run)
+
+
+def _take_back(run: Run) -> None:
     view = run.journal.read(repair=True)
     if not view.open:
         _take_back_closed(run, view)

@@ -65,6 +65,11 @@ class Session:
             if entry is not None and entry.kind is not kind:
                 raise EngineFolderError(path, kind.value, entry.kind.value)
 
+    def unknown_agents(self) -> tuple[str, ...]:
+        """Return a sentence for each agent in the settings that owns nothing in any layout of the pack."""
+        owners = {slot.owner for layout in self.pack.layouts.values() for slot in layout.slots}
+        return tuple(f"agent {name!r} in the settings owns nothing" for name in sorted(set(self.agents) - owners))
+
     def target_label(self) -> str:
         """Return the layout to be reached.
 

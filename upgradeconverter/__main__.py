@@ -10,6 +10,7 @@ _DEFAULT_PERSIST = "/persist"
 _RELEASE_FILES = ("/run/eve-release", "/etc/eve-release")
 _SETTINGS = "/etc/upgradeconverter.toml"
 _PHASES = ("pre-vault", "post-vault", "all")
+_INTERRUPTED = 4
 _VALUES = ("--persist", "--target", "--output")
 
 
@@ -71,9 +72,14 @@ def main() -> None:
     if said is not None:
         _say(f"{said}\n".encode("utf-8", "backslashreplace"))
         sys.exit(0)
-    from upgradeconverter.cli.main import main as full
+    try:
+        from upgradeconverter.cli.main import main as full
 
-    sys.exit(full(argv))
+        status = full(argv)
+    except KeyboardInterrupt:
+        # Before the program listens to signals nothing has begun.
+        status = _INTERRUPTED
+    sys.exit(status)
 
 
 if __name__ == "__main__":

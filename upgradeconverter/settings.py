@@ -6,6 +6,7 @@ Must not know packs or the disk. Errors: BadSettingError names the setting, its 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
+_LARGEST = 1 << 20
 _PREFIX = "UPGRADECONVERTER_"
 _NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "PACK_ROOT", "CONFIG")
 _SWITCHES = ("off", "dry-run", "on")
@@ -111,8 +113,7 @@ def _from_file(path: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, "rb") as stream:
-            data = tomllib.load(stream)
+        data = tomllib.loads(_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
     found: dict[str, Any] = {}
@@ -126,6 +127,19 @@ def _from_file(path: str) -> dict[str, Any]:
         else:
             raise BadSettingError(name, f"file {path}", "a known name with a fitting value", str(value))
     return found
+
+
+def _text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            message = "it is no regular file"
+            raise ValueError(message)
+        content = stream.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        message = f"it is larger than {_LARGEST} bytes"
+        raise ValueError(message)
+    return content.decode("utf-8")
 
 
 def _ids(agent: str, ids: object, path: str) -> tuple[int, int]:

@@ -107,20 +107,11 @@ def _plausible(config: eve_pb2.EdgeDevConfig | None) -> eve_pb2.EdgeDevConfig | 
 
 
 def _plain(config: eve_pb2.EdgeDevConfig, latches: Mapping[tuple[str, str, int], str]) -> DeviceConfig:
-    volumes = ((read_uuid(volume.uuid), volume) for volume in config.volumes)
     trees = ((read_uuid(tree.uuid), tree) for tree in config.contentInfo)
     apps = ((read_uuid(app.uuidandversion.uuid), app) for app in config.apps)
     return DeviceConfig(
         apps=tuple(_app(uuid, app) for uuid, app in apps if uuid is not None),
-        volumes={
-            uuid: Volume(
-                generation=volume.generationCount,
-                clear_text=volume.clear_text,
-                content_tree=read_uuid(volume.origin.downloadContentTreeID) or "",
-            )
-            for uuid, volume in volumes
-            if uuid is not None
-        },
+        volumes=_volumes(config),
         content_trees={
             uuid: ContentTree(digest=tree.sha256.lower() or latches.get(("", uuid, 0), ""), form=_form(tree.iformat))
             for uuid, tree in trees
@@ -128,6 +119,25 @@ def _plain(config: eve_pb2.EdgeDevConfig, latches: Mapping[tuple[str, str, int],
         },
         latches=latches,
     )
+
+
+def _volumes(config: eve_pb2.EdgeDevConfig) -> dict[str, Volume]:
+    found: dict[str, Volume] = {}
+    for volume in config.volumes:
+        uuid = read_uuid(volume.uuid)
+        if uuid is None:
+            continue
+        # Of a volume that is there twice, one word for encryption is enough: what is clear by mistake cannot be taken back.
+        clear_text = volume.clear_text and (uuid not in found or found[uuid].clear_text)
+        tree = read_uuid(volume.origin.downloadContentTreeID) or ""
+        found[uuid] = Volume(generation=volume.generationCount, clear_text=clear_text, content_tree=tree)
+    return found
+
+
+def _ref(ref: eve_pb2.VolumeRef) -> VolumeRef:
+    """Return a reference; a generation below zero names no volume."""
+    uuid = read_uuid(ref.uuid) if ref.generationCount >= 0 else None
+    return VolumeRef(volume=uuid, generation=ref.generationCount)
 
 
 def _app(uuid: str, app: eve_pb2.AppInstanceConfig) -> App:
@@ -144,7 +154,7 @@ def _app(uuid: str, app: eve_pb2.AppInstanceConfig) -> App:
             )
             for drive in app.drives
         ),
-        refs=tuple(VolumeRef(volume=read_uuid(ref.uuid), generation=ref.generationCount) for ref in app.volumeRefList),
+        refs=tuple(_ref(ref) for ref in app.volumeRefList),
     )
 
 

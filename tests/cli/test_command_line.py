@@ -87,13 +87,26 @@ def test_second_instance_is_told_that_one_runs(tmp_path: Path) -> None:
         fd = os.open(top, os.O_RDONLY)
         path = lock.lock_path(fd)
         assert path is not None
-        with lock.held(path):
-            command = [sys.executable, "-m", "upgradeconverter", "-p", top, "--output", "json"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            document = json.loads(done.stdout)
+        with lock.held(path, fd):
+            status, document = run("-p", top)
         os.close(fd)
-    assert (done.returncode, document["error"]["code"]) == (5, "LockHeld")
+    assert (status, document["error"]["code"]) == (5, "LockHeld")
     assert str(os.getpid()) in document["error"]["message"]
+
+
+@pytest.mark.root
+def test_second_instance_that_sees_another_run_folder(tmp_path: Path) -> None:
+    """Inside and outside of a container /run differs; the directory that is worked on is the same, and is locked too."""
+    from upgradeconverter.disk import lock
+
+    with disk_of(_case("vm_qcow2_basic"), tmp_path, "plain") as top:
+        before = capture(top, engine=True)
+        fd = os.open(top, os.O_RDONLY)
+        with lock.held(str(tmp_path / "other.lock"), fd):
+            status, document = run("-p", top)
+        os.close(fd)
+        assert capture(top, engine=True) == before
+    assert (status, document["error"]["code"]) == (5, "LockHeld")
 
 
 @pytest.mark.root

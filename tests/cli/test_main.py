@@ -146,8 +146,10 @@ def test_lock_in_the_engine_folder(top: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(lock, "lock_path", lambda _: None)
     with unsynced():
         assert checked("-p", top, "--target", "latest")[1]["outcome"] == "done"
-        with lock.held(f"{top}/{ENGINE}/lock"):
+        fd = os.open(top, os.O_RDONLY)
+        with lock.held(f"{top}/{ENGINE}/lock", fd):
             status, document = checked("-p", top, "--target", "latest")
+        os.close(fd)
     assert (status, document["error"]["code"]) == (5, "LockHeld")
 
 
@@ -155,8 +157,10 @@ def test_lock_file_is_no_link(tmp_path: Path) -> None:
     """A link in the place of the lock does not lead to the emptying of what it names."""
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / "lock").symlink_to(tmp_path / "precious")
-    with contextlib.suppress(OSError), lock.held(str(tmp_path / "lock")):
+    fd = os.open(tmp_path, os.O_RDONLY)
+    with contextlib.suppress(OSError), lock.held(str(tmp_path / "lock"), fd):
         pass
+    os.close(fd)
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 

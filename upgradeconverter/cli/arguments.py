@@ -13,10 +13,12 @@ COMMANDS = {
     "plan": "show what a run would do; changes nothing",
     "status": "show which layout the disk carries and what is open",
     "verify": "compare the disk with the target layout, and files with the digests in their names",
-    "rollback": "undo the open or the last run, and say what cannot be undone",
+    "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
     "history": "list the runs",
     "packs": "list the systems and layouts that can be converted",
 }
+# Commands that are not about one phase.
+_WHOLE = ("rollback", "history", "packs")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,6 +57,9 @@ def split_words(words: list[str]) -> tuple[str, str]:
     rest = list(words)
     if rest and rest[0] in COMMANDS:
         command = rest.pop(0)
+    if rest and command in _WHOLE:
+        message = f"expected no phase: {command} is about all of them; found {rest[0]!r}"
+        raise UsageError(message)
     if rest:
         phase = rest.pop(0)
         if phase not in PHASES:

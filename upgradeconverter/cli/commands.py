@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import lock
 from upgradeconverter.disk.dryrun import read_only
+from upgradeconverter.engine.convert import audit, convert
 from upgradeconverter.engine.ledger import read_ledger
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
-from upgradeconverter.engine.run import Run, audit, convert, foresee_taking_back, set_aside, take_back
-from upgradeconverter.engine.verify import deviations, unfinished
+from upgradeconverter.engine.run import Run, make_engine_folder
+from upgradeconverter.engine.takeback import foresee_taking_back, take_back
+from upgradeconverter.engine.verify import deviations, set_aside, unfinished
 from upgradeconverter.errors import EXIT_DEVIATIONS
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
@@ -48,8 +50,8 @@ def _locked(context: Context) -> Iterator[None]:
     if path is None:
         path = f"/proc/self/fd/{context.root_fd}/{ENGINE_FOLDER}/lock"
         if context.session.disk.find(ENGINE_FOLDER) is None:
-            Run(session=context.session, report=context.report).make_engine_folder()
-    with lock.held(path):
+            make_engine_folder(context.session.disk)
+    with lock.held(path, context.root_fd):
         yield
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -65,6 +67,8 @@ def _place(error: Exception) -> str:
 def _print(text: str) -> None:
     """Write to standard output, whatever state that is in: nobody listening changes nothing about what was done."""
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         print(text, flush=True)
     except (OSError, ValueError, AttributeError):
         with suppress(OSError):

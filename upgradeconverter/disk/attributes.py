@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Attributes
 
 # What the kernel keeps for itself and refuses to have set.
+_ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
 
 
@@ -38,6 +39,25 @@ def read_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
         raise
 
 
+def foreign_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
+    """Return the extended attributes of an entry that are not our own labels."""
+    prefix = XATTR_PREFIX.encode()
+    return {key: value for key, value in read_xattrs(folder_fd, name).items() if not key.startswith(prefix)}
+
+
+def remove_acls(folder_fd: int, name: str) -> None:
+    """Take away the ACLs that a new directory inherits from the one around it (acl(5)): it gets what is declared, no more."""
+    import xattr
+
+    options = xattr.XATTR_NOFOLLOW if name else 0
+    for key in _ACLS:
+        try:
+            xattr.removexattr(_place(folder_fd, name), key, options)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+
+
 def read_labels(folder_fd: int, name: str) -> dict[str, str]:
     """Return our own attributes of an entry by name without the prefix."""
     prefix = XATTR_PREFIX.encode()
@@ -55,7 +75,13 @@ def write_xattrs(folder_fd: int, name: str, attributes: dict[bytes, bytes]) -> N
 
     options = xattr.XATTR_NOFOLLOW if name else 0
     for key, value in sorted(attributes.items()):
-        xattr.setxattr(_place(folder_fd, name), os.fsdecode(key), value, options)
+        try:
+            xattr.setxattr(_place(folder_fd, name), os.fsdecode(key), value, options)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # setxattr(2): there is no room for it at this file, however much there is on the file system.
+            raise OSError(errno.E2BIG, f"its extended attribute {os.fsdecode(key)} does not fit there", name) from error
 
 
 def write_labels(folder_fd: int, name: str, labels: tuple[tuple[str, str], ...]) -> None:

@@ -36,6 +36,7 @@ class _Copying:
     progress: Progress | None
     links: dict[tuple[int, int], str] = field(default_factory=dict)
     lines: list[tuple[str, str]] = field(default_factory=list)
+    crcs: dict[str, int] = field(default_factory=dict)
     folders: list[tuple[str, os.stat_result]] = field(default_factory=list)
 
     def note(self, path: str, facts: os.stat_result, crc: int) -> None:
@@ -43,6 +44,8 @@ class _Copying:
         size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
         text = line(kind=kind_of(facts.st_mode), size=size, mode=stat.S_IMODE(facts.st_mode), crc=crc, path=path)
         self.lines.append((path, text))
+        if facts.st_nlink > 1:
+            self.crcs[path] = crc
 
 
 def copy(root_fd: int, order: CopyOrder, progress: Progress | None) -> CopyReceipt:
@@ -124,13 +127,8 @@ def _link(run: _Copying, to_fd: int, target_fd: int, path: str, name: str, facts
         return False
     with holder(to_fd, first) as (first_fd, first_name):
         os.link(first_name, name, src_dir_fd=first_fd, dst_dir_fd=target_fd, follow_symlinks=False)
-    run.note(path, facts, _crc_of(run, first))
+    run.note(path, facts, run.crcs[first])
     return True
-
-
-def _crc_of(run: _Copying, path: str) -> int:
-    text = dict(run.lines)[path]
-    return int(text.split(" ", 4)[3], 16)
 
 
 def _add(to_fd: int, path: str, content: bytes, run: _Copying) -> None:
@@ -181,7 +179,7 @@ def _copy_file(
         finally:
             os.close(to_fd)
         after = os.fstat(from_fd)
-        if (after.st_size, after.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+        if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (now.st_size, now.st_mtime_ns, now.st_ctime_ns):
             raise SourceChangedError(source[1])
     return result
 

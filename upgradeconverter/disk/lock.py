@@ -1,10 +1,13 @@
-"""One instance at a time per root; the lock is an flock, so it dies with its holder.
+"""One instance at a time per root; the locks are flocks, so they die with their holder.
 
+One lock is a file, which names the holder; the other is the root directory itself, which holds also where two instances do not
+see the same /run, as inside and outside of a container.
 The one door to `filelock`. Its fall-back to a mere existence lock is off: after a power cut that would lock us out for ever.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,8 +29,8 @@ def lock_path(root_fd: int) -> str | None:
 
 
 @contextmanager
-def held(path: str) -> Iterator[None]:
-    """Hold the lock while the body runs; LockHeldError at once when somebody else has it."""
+def held(path: str, root_fd: int) -> Iterator[None]:
+    """Hold both locks while the body runs; LockHeldError at once when somebody else has one."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, timeout=0, mode=0o600, fallback_to_soft=False)
@@ -37,9 +40,20 @@ def held(path: str) -> Iterator[None]:
         raise LockHeldError(path, _holder(path)) from error
     try:
         _note_holder(path)
-        yield
+        _lock_root(path, root_fd)
+        try:
+            yield
+        finally:
+            fcntl.flock(root_fd, fcntl.LOCK_UN)
     finally:
         lock.release()
+
+
+def _lock_root(path: str, root_fd: int) -> None:
+    try:
+        fcntl.flock(root_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise LockHeldError(f"on the persist directory, beside {path},", "a process that does not see this lock file") from error
 
 
 def _note_holder(path: str) -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _LEASE_REFUSED = (errno.EAGAIN, errno.EBUSY)
 
 
+_NOTHING: tuple[str, str, str, dict[bytes, bytes]] = ("", "", "", {})
+
+
 @dataclass(frozen=True, slots=True)
 class PosixDisk:
     """A directory of the running system."""
@@ -95,20 +98,28 @@ class PosixDisk:
         with holder(self.root_fd, path) as (above, name):
             top = os.stat(name, dir_fd=above, follow_symlinks=False)
             digest = hashlib.sha256(_fingerprint("", top))
-            seen: set[int] = set()
+            names_of: dict[int, int] = {}
+            shared = 0
+            policy = self._policy(above, name) if stat.S_ISDIR(top.st_mode) else b""
+            zones: list[str] = []
             count, size, allocated = 1, top.st_size if stat.S_ISREG(top.st_mode) else 0, top.st_blocks * 512
             tops: list[str] = []
             if stat.S_ISDIR(top.st_mode):
-                with folder(above, name) as fd:
-                    for inner, _, inner_name, facts in walk(fd):
-                        digest.update(_fingerprint(inner, facts))
+                with folder(above, name) as top_fd:
+                    for inner, fd, inner_name, facts in walk(top_fd):
+                        digest.update(_fingerprint(inner, facts, changed=True))
                         count += 1
                         if inner == inner_name:
                             tops.append(inner)
-                        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-                            if facts.st_ino in seen:
+                        if stat.S_ISDIR(facts.st_mode):
+                            if self._policy(fd, inner_name) != policy:
+                                zones.append(f"{path}/{inner}")
+                        elif facts.st_nlink > 1:
+                            known = names_of.get(facts.st_ino, 0)
+                            names_of[facts.st_ino] = known + 1
+                            shared += (known == 0) - (known + 1 == facts.st_nlink)
+                            if known:
                                 continue
-                            seen.add(facts.st_ino)
                         size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
                         allocated += facts.st_blocks * 512
         return TreeFacts(
@@ -119,7 +130,14 @@ class PosixDisk:
             mounts=self._mounts_inside(path),
             immutable=(path,) if self.is_immutable(path) else (),
             top_names=tuple(tops),
+            zones=tuple(zones),
+            shared=shared if stat.S_ISDIR(top.st_mode) else int(top.st_nlink > 1),
         )
+
+    @staticmethod
+    def _policy(fd: int, name: str) -> bytes:
+        with folder(fd, name) as inner:
+            return native.encryption_policy(inner)
 
     def _mounts_inside(self, path: str) -> tuple[str, ...]:
         top = f"{self.root_path.rstrip('/')}/{path}"
@@ -155,17 +173,22 @@ class PosixDisk:
         if one is None or two is None or one.kind is not two.kind:
             return False
         if one.kind is not Kind.DIRECTORY:
-            return one.size == two.size and _without_top(self.manifest(first)) == _without_top(self.manifest(second))
+            equal = one.size == two.size and _without_top(self.manifest(first)) == _without_top(self.manifest(second))
+            return equal and self._extras(first) == self._extras(second)
         added = dict(additions)
         expected, found = self._tree_content(first), self._tree_content(second)
         for name, content in added.items():
-            if found.pop(name, ("", "", ""))[1] != hashlib.sha256(content).hexdigest():
+            if found.pop(name, _NOTHING)[1] != hashlib.sha256(content).hexdigest():
                 return False
-        return expected == found
+        return expected == found and self._extras(first) == self._extras(second)
 
-    def _tree_content(self, path: str) -> dict[str, tuple[str, str, str]]:
-        """Return kind, content and owner with mode of everything below a directory, by path inside."""
-        found: dict[str, tuple[str, str, str]] = {}
+    def _extras(self, path: str) -> dict[bytes, bytes]:
+        with holder(self.root_fd, path) as (fd, name):
+            return attrs.foreign_xattrs(fd, name)
+
+    def _tree_content(self, path: str) -> dict[str, tuple[str, str, str, dict[bytes, bytes]]]:
+        """Return kind, content, owner with mode, and xattrs of everything below a directory, by path inside."""
+        found: dict[str, tuple[str, str, str, dict[bytes, bytes]]] = {}
         with folder(self.root_fd, path) as top:
             for inner, fd, name, facts in walk(top):
                 content = str(facts.st_rdev)
@@ -174,7 +197,8 @@ class PosixDisk:
                         content = hashlib.file_digest(stream, "sha256").hexdigest()
                 elif stat.S_ISLNK(facts.st_mode):
                     content = os.readlink(name, dir_fd=fd)
-                found[inner] = (kind_of(facts.st_mode), content, f"{facts.st_mode:o} {facts.st_uid}:{facts.st_gid}")
+                owner = f"{facts.st_mode:o} {facts.st_uid}:{facts.st_gid}"
+                found[inner] = (kind_of(facts.st_mode), content, owner, attrs.foreign_xattrs(fd, name))
         return found
 
     def domain(self, path: str) -> Domain:
@@ -252,6 +276,7 @@ class PosixDisk:
         """See `Disk.make_directory`."""
         with holder(self.root_fd, path) as (fd, name):
             os.mkdir(name, 0o700, dir_fd=fd)
+            attrs.remove_acls(fd, name)
             attrs.apply(fd, name, attributes)
             return os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
 
@@ -387,11 +412,13 @@ def _write_all(fd: int, content: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _fingerprint(path: str, facts: os.stat_result) -> bytes:
+def _fingerprint(path: str, facts: os.stat_result, *, changed: bool = False) -> bytes:
     mode, owner = facts.st_mode, f"{facts.st_uid}:{facts.st_gid}"
     # A directory's own size and time may change by nothing more than being listed or emptied by fsck; its names are in here.
     own = "" if stat.S_ISDIR(mode) else f"{facts.st_size}:{facts.st_mtime_ns}"
-    return os.fsencode(f"{path}\0{mode:o}:{owner}:{own}:{facts.st_ino}\n")
+    # What has several names changes when another of them is moved.
+    when = facts.st_ctime_ns if changed and (facts.st_nlink == 1 or stat.S_ISDIR(mode)) else ""
+    return os.fsencode(f"{path}\0{mode:o}:{owner}:{own}:{facts.st_ino}:{when}\n")
 
 
 def _manifest_line(path: str, fd: int, name: str, facts: os.stat_result) -> str:

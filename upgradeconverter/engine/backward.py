@@ -29,6 +29,7 @@ def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str)
     waves: list[Wave] = []
     skips: list[Skip] = []
     about: dict[str, Any] = {}
+    turned_already: set[tuple[str | None, str | None]] = set()
     for transaction in reversed(tuple(transactions)):
         begin = transaction.payload(RecordKind.BEGIN) or {}
         staged = transaction.payload(RecordKind.STAGED) or {"steps": []}
@@ -37,7 +38,9 @@ def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str)
         steps: list[Step] = []
         arriving: set[str | None] = {step.source for step in forward if step.source is not None}
         for step in reversed(forward):
-            turned = _turn(disk, step, forward, arriving)
+            # What several transactions moved, because a rollback came between, goes back once.
+            turned = _turn(disk, step, forward, arriving) if (step.source, step.target) not in turned_already else None
+            turned_already.add((step.source, step.target))
             if isinstance(turned, Skip):
                 skips.append(turned)
             elif turned is not None:
@@ -60,7 +63,7 @@ def _in_order(steps: list[Step]) -> list[Step]:
     """Put directories that come back before what goes into them; everything else keeps its order."""
     folders = [s for s in steps if s.shape is Shape.CREATE and s.made_of == "directory"]
     folders.sort(key=lambda s: (s.target or "").count("/"))
-    return [*folders, *(s for s in steps if s not in folders)]
+    return [*folders, *(s for s in steps if s.shape is not Shape.CREATE or s.made_of != "directory")]
 
 
 def _has_times(step: Step) -> bool:
@@ -104,11 +107,18 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         (s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"
     ]
     added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
+    fixed = next((path for path in (target, parent(target), parent(source)) if disk.is_immutable(path)), None)
+    if fixed is not None:
+        return Skip(path=target, reason=Reason.IMMUTABLE, detail=f"{fixed} is immutable or append-only", rival=fixed)
     tree = disk.survey(target)
+    shape = Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY
+    if shape is Shape.COPY and tree.zones:
+        detail = f"{tree.zones[0]} has an encryption of its own, which a copy loses"
+        return Skip(path=target, reason=Reason.UNEXPECTED_CONTENT, detail=detail)
     return replace(
         step,
         operation="Move",
-        shape=Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY,
+        shape=shape,
         source=target,
         target=source,
         source_home=here.home,
@@ -121,6 +131,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
             size=entry.size,
             mtime_ns=entry.mtime_ns,
             fingerprint=tree.fingerprint,
+            changed_ns=entry.ctime_ns if entry.kind is Kind.DIRECTORY or entry.links == 1 else None,
         ),
         sha256=None,
         additions=(),
@@ -145,7 +156,9 @@ def _bring_back(disk: Disk, step: Step) -> Step | Skip | None:
     if step.made_of == "directory":
         return replace(base, operation="EnsureDirectory", after=step.before, why="")
     if step.twin is not None and disk.find(step.twin) is not None:
-        return replace(base, operation="Copy", made_of="copy", source=step.twin, after=step.before, why="")
+        added = tuple(name for name, digest in step.additions if _is(disk, f"{step.twin}/{name}", digest))
+        after, source = step.before, step.twin
+        return replace(base, operation="Copy", made_of="copy", source=source, after=after, why="", additions=(), omissions=added)
     return Skip(path=source, reason=Reason.CHANGED_MEANWHILE, detail="what it was a duplicate of is gone")
 
 

@@ -22,7 +22,16 @@ from upgradeconverter.disk.port import SourceChangedError
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.machine import RunMachine
-from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of, manifest_path, parent, stage_folder, trash_folder
+from upgradeconverter.engine.places import (
+    QUARANTINE,
+    WORKING_FOLDERS,
+    folder_of,
+    manifest_path,
+    parent,
+    quarantine_path,
+    stage_folder,
+    trash_folder,
+)
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
 from upgradeconverter.errors import BoundaryError, DiskFailedError, InterruptedRunError, WedgedError
@@ -153,6 +162,7 @@ class Executor:
         return {
             "steps": [as_data(step) for step in self.steps],
             "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
+            "marks": {str(number): mark for number, mark in sorted(self.work.marks.items())},
         }
 
     def left(self) -> tuple[Skip, ...]:
@@ -169,14 +179,27 @@ class Executor:
                 self._drop(group, refused.reason, refused.detail)
 
     def _groups(self) -> tuple[tuple[Step, ...], ...]:
-        numbers = dict.fromkeys(step.group for step in self.steps)
-        return tuple(tuple(step for step in self.steps if step.group == number) for number in numbers)
+        """Return what flips together or not at all; of what is shared by others each step stands for itself."""
+        groups: dict[tuple[int, int], list[Step]] = {}
+        for step in self.steps:
+            groups.setdefault((step.group, 0 if step.group else step.number), []).append(step)
+        return tuple(tuple(group) for group in groups.values())
 
     def _drop(self, group: Iterable[Step], reason: Reason | None, detail: str) -> None:
-        """Leave a whole group alone: what must flip together flips together or not at all (D10)."""
+        """Leave a whole group alone: what must flip together flips together or not at all (D10).
+
+        With a new directory goes all that was to lie in it.
+        """
+        group = tuple(group)
+        for folder in (step.target for step in group if step.shape is Shape.CREATE and step.made_of == "directory"):
+            inside = f"{folder}/"
+            for other in self._groups():
+                if other != group and any((step.target or "").startswith(inside) for step in other):
+                    self._drop(other, reason, f"{folder} cannot be made: {detail}")
         for step in group:
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
             self.work.staged.pop(step.number, None)
+            self.work.marks.pop(step.number, None)
             if step.shape in (Shape.COPY, Shape.CREATE):
                 self.disk.remove(self.work.stage_path(step))
         gone = {step.number for step in group}
@@ -201,7 +224,8 @@ class Executor:
         manifests: dict[str, list[str]] = {}
         for group in self._groups():
             stopping.check()
-            self._stage_group(group, manifests)
+            if all(step in self.steps for step in group):
+                self._stage_group(group, manifests)
         self._drop_idle_folders()
         for home in self._stage_homes():
             text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
@@ -268,6 +292,7 @@ class Executor:
 
     def go_forth(self) -> None:
         """Finish a transaction from wherever it stands (FLIPPING, COMMITTED or RETIRED)."""
+        self._check_homes()
         if self.machine.state is State.FLIPPING:
             self._flip()
         if self.machine.state is State.COMMITTED:
@@ -348,6 +373,7 @@ class Executor:
 
     def go_back(self) -> None:
         """Undo a transaction from wherever it stands, in reverse order of its steps."""
+        self._check_homes()
         if self.machine.state is State.STAGING:
             self._abandon()
             return
@@ -356,22 +382,34 @@ class Executor:
         for step in reversed(self.steps):
             if step.shape in (Shape.COPY, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
                 self._make_folder(stage_folder(step.target_home, self.txid))
-            handlers.back(self.work, step)
+            if handlers.was_written_to(self.work, step):
+                self._make_folder(parent(quarantine_path(step.target_home, self.txid, step.number)))
+            kept = handlers.back(self.work, step)
+            result = StepResult(step=step, status=ItemStatus.UNDONE)
+            if kept is not None:
+                result = replace(result, reason=kept.reason, detail=kept.detail)
+            self.results[step.number] = result
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
         for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
         self.sweep()
         self._restore_times(self.touched)
         self.machine.move("undone")
-        for step in self.steps:
-            self.results[step.number] = StepResult(step=step, status=ItemStatus.UNDONE)
+
+    def _check_homes(self) -> None:
+        """Raise OSError unless every domain is there: names in a vault that was locked meanwhile only look absent."""
+        for home in self.homes:
+            if home and (self.disk.vault_state(home) == "locked" or self.disk.domain(home).home != home):
+                raise OSError(errno.ENOKEY, "the vault was locked or unmounted meanwhile", home)
 
     # --- helpers -------------------------------------------------------------------------------------------------------
 
     def _restore_times(self, times: Iterable[tuple[str, int, int]]) -> None:
         for path, atime_ns, mtime_ns in times:
             if self.disk.find(path) is not None:
-                self.disk.set_attributes(path, Attributes(atime_ns=atime_ns, mtime_ns=mtime_ns))
+                # A folder whose times must not be set, such as an immutable one, is no reason to stop half way.
+                with suppress(PermissionError):
+                    self.disk.set_attributes(path, Attributes(atime_ns=atime_ns, mtime_ns=mtime_ns))
                 self.disk.sync_file(path)
 
     def _sync(self, folders: Iterable[str]) -> None:
@@ -400,7 +438,7 @@ def sweep_home(disk: Disk, home: str, txid: str) -> None:
         return
     for path in (trash_folder(home, txid), stage_folder(home, txid), manifest_path(home, txid)):
         disk.remove(path)
-    for name in WORKING_FOLDERS:
+    for name in (*WORKING_FOLDERS, QUARANTINE):
         disk.remove_directory(f"{folder}/{name}")
     if home and disk.remove_directory(folder):
         disk.set_attributes(home, Attributes(atime_ns=holder.atime_ns, mtime_ns=holder.mtime_ns))

@@ -7,11 +7,11 @@ otherwise UnknownStateError and nothing was changed. Running again is the same a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payload, sweep_home
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WORKING_FOLDERS, folder_of
-from upgradeconverter.engine.states import STATE_OF_RECORD
+from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.errors import NothingToRollBackError, UnknownStateError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Step
 
+BACKWARD = "backward"
 # Until a flip is known to be committed, a target of another inode is someone else's.
 _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
@@ -37,6 +38,17 @@ class Recovery:
     last: str
     result: str
     left: tuple[Skip, ...] = ()
+
+
+def about(transaction: Transaction) -> dict[str, Any]:
+    """Return what `begin` says of the run that a transaction belongs to."""
+    found: dict[str, Any] = (transaction.payload(RecordKind.BEGIN) or {}).get("run", {})
+    return found
+
+
+def is_backward(transaction: Transaction) -> bool:
+    """Return whether a transaction takes another one back."""
+    return about(transaction).get("direction") == BACKWARD
 
 
 def open_homes(transaction: Transaction) -> tuple[str, ...]:
@@ -65,6 +77,7 @@ def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Execu
         initial=STATE_OF_RECORD[transaction.last],
     )
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
+    executor.work.marks.update({int(number): mark for number, mark in staged.get("marks", {}).items()})
     return executor
 
 
@@ -94,6 +107,8 @@ def _unless_changed(executor: Executor, step: Step) -> Verdict:
 def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False) -> tuple[Recovery, ...]:
     """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
 
+    One that takes another one back is never undone for that: finished, it has come nearer to what is wanted.
+
     Raises:
         UnknownStateError: nothing was touched.
         WedgedError: the disk refused.
@@ -104,14 +119,13 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
     judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
     done = []
     for transaction, executor, verdict in reversed(judged):
-        backwards = verdict is Verdict.BACK or undo
+        backwards = verdict is Verdict.BACK or (undo and not is_backward(transaction))
         if backwards and verdict is not Verdict.BACK:
             check_undo(executor)
         try:
+            backwards = backwards or not _went_forth(executor)
             if backwards:
                 executor.go_back()
-            else:
-                executor.go_forth()
         except OSError as error:
             raise WedgedError(transaction.txid, error.strerror or str(error)) from error
         done.append(
@@ -120,11 +134,22 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
                 run=str(executor.run.get("run", "")),
                 last=transaction.last.value,
                 result="undone" if backwards else "finished",
-                left=() if backwards else executor.left(),
+                left=executor.left(),
             ),
         )
     sweep_closed(disk, view)
     return tuple(done)
+
+
+def _went_forth(executor: Executor) -> bool:
+    """Finish a transaction; False when the disk refuses while it still can be put back."""
+    try:
+        executor.go_forth()
+    except OSError:
+        if executor.machine.state not in (State.FLIPPING, State.VERIFYING):
+            raise
+        return False
+    return True
 
 
 def settle(disk: Disk, view: JournalView) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, LEDGER, PREVIOUS_JOURNAL, QUARANTINE, STAMP, WORKING_FOLDERS
+from upgradeconverter.engine.places import JOURNAL, LEDGER, PREVIOUS_JOURNAL, QUARANTINE, STAMP, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.stamp import Stamp, read_stamp
 from upgradeconverter.errors import (
     EngineFolderError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Plan
 
 
-_OWN_FOLDERS = (ENGINE_FOLDER, *(f"{ENGINE_FOLDER}/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
+_OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
 _OWN_FILES = (JOURNAL, PREVIOUS_JOURNAL, LEDGER, STAMP)
 
 
@@ -59,7 +59,9 @@ class Session:
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
-        kinds = dict.fromkeys(_OWN_FOLDERS, Kind.DIRECTORY) | dict.fromkeys(_OWN_FILES, Kind.FILE)
+        homes = ("", self.pack.vault) if self.pack.vault is not None else ("",)
+        folders = (folder_of(home) + name for home in homes for name in _OWN_FOLDERS)
+        kinds = dict.fromkeys(folders, Kind.DIRECTORY) | dict.fromkeys(_OWN_FILES, Kind.FILE)
         for path, kind in kinds.items():
             entry = self.disk.find(path)
             if entry is not None and entry.kind is not kind:

@@ -8,12 +8,14 @@ the caller has synced the folders that `folders_of_flip` and its siblings name.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt
 from upgradeconverter.engine.places import join, parent, quarantine_path, stage_folder, trash_folder
 from upgradeconverter.journal.decide import presence
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.model.entry import Entry
 
 
 class StepRefusedError(Exception):
@@ -40,12 +43,14 @@ class Work:
     Attributes:
         contents: bytes of small files by SHA-256.
         staged: identity of each staged copy by step number; also what a target must be to count as ours.
+        marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
     """
 
     disk: Disk
     txid: str
     contents: Mapping[str, bytes] = field(default_factory=dict)
     staged: dict[int, int] = field(default_factory=dict)
+    marks: dict[int, str] = field(default_factory=dict)
     progress: Progress | None = None
 
     def stage_path(self, step: Step) -> str:
@@ -95,25 +100,26 @@ def check_source(disk: Disk, step: Step, *, deep: bool) -> None:
     entry = disk.find(step.source)
     if entry is None:
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is gone")
-    if is_changed(expected, entry.identity, entry.size, entry.mtime_ns, directory=entry.kind.value == "directory"):
+    if is_changed(expected, entry):
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is not what was planned for")
     if deep and expected.fingerprint and disk.survey(step.source).fingerprint != expected.fingerprint:
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} changed inside")
 
 
-def is_changed(expected: Precondition, identity: int, size: int, mtime_ns: int, *, directory: bool) -> bool:
+def is_changed(expected: Precondition, entry: Entry) -> bool:
     """Return whether facts differ from a precondition; a directory's own size and time change with its entries."""
-    if identity != expected.identity:
+    if entry.identity != expected.identity or expected.changed_ns not in (None, entry.ctime_ns):
         return True
-    return not directory and (size != expected.size or mtime_ns != expected.mtime_ns)
+    return entry.kind is not Kind.DIRECTORY and (entry.size, entry.mtime_ns) != (expected.size, expected.mtime_ns)
 
 
 def stage(work: Work, step: Step) -> CopyReceipt | None:
     """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
-    if step.shape is Shape.COPY:
-        return _stage_copy(work, step)
-    if step.shape is Shape.CREATE:
-        return _stage_new(work, step)
+    if step.shape in (Shape.COPY, Shape.CREATE):
+        receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
+        if step.made_of != "directory":
+            work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
+        return receipt
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
     if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
         raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
@@ -123,8 +129,7 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
 def _stage_copy(work: Work, step: Step) -> CopyReceipt:
     check_source(work.disk, step, deep=False)
     source = step.source or ""
-    if work.disk.is_open(source):
-        raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
+    _check_unused(work, step)
     additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
     order = CopyOrder(
         source=source,
@@ -146,7 +151,8 @@ def _stage_copy(work: Work, step: Step) -> CopyReceipt:
 def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
     path = work.stage_path(step)
     if step.made_of == "copy":
-        receipt = work.disk.copy(CopyOrder(source=step.source or "", target=path, after=step.after))
+        order = CopyOrder(source=step.source or "", target=path, after=step.after, omissions=step.omissions)
+        receipt = work.disk.copy(order)
         work.staged[step.number] = receipt.identity
         return receipt
     if step.made_of == "directory":
@@ -180,7 +186,7 @@ def flip(work: Work, step: Step) -> None:
     if step.shape is Shape.RENAME:
         if work.disk.find(step.source or "") is not None:
             work.disk.set_attributes(step.source or "", step.after)
-            work.disk.rename(step.source or "", target)
+            _rename_what_was_planned(work, step)
         else:
             # The rename may have become durable without the attributes that were set before it.
             work.disk.set_attributes(target, step.after)
@@ -193,6 +199,17 @@ def flip(work: Work, step: Step) -> None:
             work.disk.sync_directory(parent(work.stage_path(step)))
     elif step.shape is Shape.ADJUST:
         work.disk.set_attributes(target, step.after)
+
+
+def _rename_what_was_planned(work: Work, step: Step) -> None:
+    """Rename the source; what somebody put in its place since it was looked at goes back at once."""
+    source, target = step.source or "", step.target or ""
+    work.disk.rename(source, target)
+    moved = work.disk.find(target)
+    if step.expected is not None and moved is not None and moved.identity != step.expected.identity:
+        work.disk.rename(target, source)
+        message = "something else was put in its place"
+        raise OSError(errno.ESTALE, message, source)
 
 
 def retire(work: Work, step: Step) -> StepRefusedError | None:
@@ -210,10 +227,17 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
     try:
         check_source(work.disk, step, deep=True)
         _check_emptied(work, step)
+        _check_unused(work, step)
     except StepRefusedError as refused:
         return refused
     work.disk.rename(step.source or "", work.trash_path(step))
     return None
+
+
+def _check_unused(work: Work, step: Step) -> None:
+    # Whoever has opened it may still write to it.
+    if work.disk.is_open(step.source or ""):
+        raise StepRefusedError(Reason.IN_USE, f"{step.source} is open in another process")
 
 
 def _check_emptied(work: Work, step: Step) -> None:
@@ -221,14 +245,18 @@ def _check_emptied(work: Work, step: Step) -> None:
         raise StepRefusedError(Reason.UNEXPECTED_CONTENT, f"{step.source} is not empty")
 
 
-def back(work: Work, step: Step) -> None:
-    """Undo whatever of a step has happened; the caller has seen that the table allows it."""
+def back(work: Work, step: Step) -> StepRefusedError | None:
+    """Undo whatever of a step has happened; the caller has seen that the table allows it.
+
+    Returns why something of it is kept aside: it was written to after it had been published.
+    """
     disk = work.disk
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
             disk.sync_file(step.target or "")
-        return
+        return None
+    kept = None
     if retires(step) and disk.find(work.trash_path(step)) is not None:
         origin = step.source or ""
         if step.shape is Shape.RENAME:
@@ -238,22 +266,39 @@ def back(work: Work, step: Step) -> None:
         disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
-        _unpublish(work, step)
+        kept = _unpublish(work, step)
     if step.shape is Shape.RENAME and disk.find(step.source or "") is not None:
         # The flip sets attributes before it renames, so they may have changed although nothing was published.
         disk.set_attributes(step.source or "", step.before)
         disk.sync_file(step.source or "")
+    return kept
 
 
-def _unpublish(work: Work, step: Step) -> None:
+def was_written_to(work: Work, step: Step) -> bool:
+    """Return whether somebody wrote to a copy after it was published."""
+    mark = work.marks.get(step.number)
+    return (
+        mark is not None
+        and "T" in work.who(step, ours_only=True)
+        and work.disk.survey(work.target_path(step)).fingerprint != mark
+    )
+
+
+def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
     disk, target = work.disk, work.target_path(step)
     if step.shape is Shape.RENAME:
         disk.rename(target, step.source or "")
     elif step.made_of == "directory":
         # Left when someone has put something into it meanwhile; an empty directory harms nobody.
         disk.remove_directory(target)
+    elif was_written_to(work, step):
+        aside = quarantine_path(step.target_home, work.txid, step.number)
+        disk.rename(target, aside)
+        disk.sync_directory(parent(aside))
+        return StepRefusedError(Reason.DIVERGED, f"{target} was written to since it was published; it was set aside as {aside}")
     elif disk.find(work.stage_path(step)) is None:
         disk.rename(target, work.stage_path(step))
+    return None
 
 
 def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
@@ -300,4 +345,5 @@ __all__ = [
     "retires",
     "stage",
     "touched_folders",
+    "was_written_to",
 ]

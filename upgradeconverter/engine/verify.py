@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from upgradeconverter.engine.places import QUARANTINE, folder_of
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.layout import Zone
 from upgradeconverter.model.plan import Shape
@@ -12,6 +13,7 @@ from upgradeconverter.model.plan import Shape
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from upgradeconverter.disk.port import Disk
     from upgradeconverter.engine.session import Session
     from upgradeconverter.journal.log import JournalView
     from upgradeconverter.model.entry import Entry
@@ -48,6 +50,12 @@ def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tu
         steps = [step for step in plan.steps if step.shape is not Shape.CREATE and step.source is not None]
         found += [f"{step.source}: not converted yet ({step.operation} to {step.target or 'nowhere'})" for step in steps]
     return tuple(found)
+
+
+def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:
+    """Return what earlier runs set aside because nobody could say that it is wanted."""
+    folders = [f"{folder_of(home)}/{QUARANTINE}" for home in ("", vault) if home is not None]
+    return tuple(entry.path for folder in folders if disk.find(folder) is not None for entry in disk.entries(folder))
 
 
 def _vault_problem(session: Session) -> str:

@@ -184,6 +184,12 @@ class Journal:
                 self.disk.sync_directory(name.rpartition("/")[0])
         self._forget()
 
+    def restore(self, name: str) -> None:
+        """Make a journal that was archived the present one again, durably; there must be no present one."""
+        self.disk.rename(name, self.path)
+        self.disk.sync_directory(self.path.rpartition("/")[0])
+        self._forget()
+
     def discard(self) -> None:
         """Delete a journal without open transactions, durably."""
         if self._exists:

@@ -87,10 +87,13 @@ class TreeFacts:
         entries: number of files, directories and everything else, the top included.
         size: sum of file sizes.
         allocated: sum of allocated bytes, hard links counted once.
-        fingerprint: digest over path, kind, size, mtime, mode, owner and inode of every entry.
+        fingerprint: digest over path, kind, size, mtime, mode, owner and inode of every entry, and over the ctime of all but
+            the top, which a rename changes, and of what has other names.
         mounts: paths inside at which another file system is mounted.
         immutable: paths inside that carry the immutable or append-only flag.
         top_names: names directly inside, sorted.
+        zones: directories inside with another encryption policy than the top.
+        shared: number of files that have other names outside.
     """
 
     entries: int
@@ -100,6 +103,8 @@ class TreeFacts:
     mounts: tuple[str, ...] = ()
     immutable: tuple[str, ...] = ()
     top_names: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,7 @@ class Precondition:
     Attributes:
         identity: inode number.
         fingerprint: `TreeFacts.fingerprint` of the file or tree.
+        changed_ns: time of the last change of any kind (ctime); None where our own work on another name may change it.
     """
 
     identity: int
@@ -64,6 +65,7 @@ class Precondition:
     size: int
     mtime_ns: int
     fingerprint: str
+    changed_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

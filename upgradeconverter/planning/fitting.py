@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # One transaction is bounded so that a power cut costs at most this much repeated work (bytes) and a short journal line.
 WAVE_BYTES = 4 << 30
 WAVE_STEPS = 1000
+# Inodes that are never planned with: the engine's folders, journal, manifest, stamp and ledger on one file system.
+_INODE_RESERVE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +98,8 @@ class _Room:
             if wanted > usable:
                 return f"file system {name}: needs {wanted} bytes, {max(usable, 0)} usable"
             inodes = self.left_inodes[name] + self.open.inodes[name] + cost.inodes[name]
-            if inodes > space.free_inodes:
-                return f"file system {name}: needs {inodes} inodes, {space.free_inodes} free"
+            if inodes > space.free_inodes - _INODE_RESERVE:
+                return f"file system {name}: needs {inodes} inodes, {max(space.free_inodes - _INODE_RESERVE, 0)} usable"
         return ""
 
     def take(self, cost: _Cost) -> None:

@@ -62,6 +62,7 @@ class _Draft:
     claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
     made: dict[str, Domain] = field(default_factory=dict)
     group: int = 0
+    warnings: list[str] = field(default_factory=list)
     may_rename: bool = True
 
     def add(self, step: Step) -> None:
@@ -99,7 +100,7 @@ def plan(
         target=layout.label,
         waves=fitting.waves,
         skips=tuple(dict.fromkeys(skips)),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys((*warnings, *draft.warnings))),
         space=fitting.needs,
         contents=tuple(sorted(draft.contents.items())),
     )
@@ -142,7 +143,9 @@ def _move(draft: _Draft, base: Step, operation: Move) -> None:
     if verdict is Resolution.RETIRE_SOURCE:
         if rival is not None and at_target is None:
             base = replace(base, group=rival[1])
-        _put_away(draft, replace(base, operation="Retire"), operation.source, twin=operation.target, why="duplicate")
+        added = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in operation.additions)
+        retiring = replace(base, operation="Retire", additions=added)
+        _put_away(draft, retiring, operation.source, twin=operation.target, why="duplicate")
     else:
         _transfer(draft, base, operation, entry)
     for folder in operation.also_retire:
@@ -161,6 +164,8 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
         sha256=operation.sha256,
         shape=Shape.RENAME if rename else Shape.COPY,
     )
+    if not rename:
+        _check_copy(draft, operation.source)
     _check_additions(draft, operation)
     if rename:
         for name, content in operation.additions:
@@ -169,6 +174,17 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
         step = replace(step, additions=tuple((n, _remember(draft, c)) for n, c in operation.additions))
     draft.claimed[operation.target] = (operation.source, base.group)
     draft.add(step)
+
+
+def _check_copy(draft: _Draft, source: str) -> None:
+    """Refuse what a copy would lose, and say what it cannot keep."""
+    tree = draft.facts.trees[source]
+    if tree.zones:
+        raise _CannotError(source, Reason.UNEXPECTED_CONTENT, f"{tree.zones[0]} has an encryption of its own, which a copy loses")
+    if tree.shared:
+        draft.warnings.append(
+            f"{source}: {tree.shared} files in it have names elsewhere too; what is copied is a file of its own"
+        )
 
 
 def _check_additions(draft: _Draft, operation: Move) -> None:
@@ -324,6 +340,7 @@ def _from_source(draft: _Draft, base: Step, source: str) -> Step:
             size=entry.size,
             mtime_ns=entry.mtime_ns,
             fingerprint=tree.fingerprint,
+            changed_ns=entry.ctime_ns if entry.kind is Kind.DIRECTORY or entry.links == 1 else None,
         ),
         size=tree.size,
         allocated=tree.allocated,

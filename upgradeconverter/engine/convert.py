@@ -1,0 +1,158 @@
+"""A whole conversion on one screen: recover, plan, carry out phase by phase, remember.
+
+Calling sequence: `convert` under the lock, with a real disk; `audit` without lock, on a read-only one. Each fills the report
+that it is given; an UpgradeConverterError that ends it is raised and put into the report by the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter import log
+from upgradeconverter.engine.places import ENGINE_FOLDER
+from upgradeconverter.engine.recover import open_homes, recover
+from upgradeconverter.engine.remember import note, noting, section, stamp
+from upgradeconverter.engine.run import Run, carry_out, failing_on_record, make_engine_folder
+from upgradeconverter.engine.verify import deviations
+from upgradeconverter.errors import BoundaryError, UpgradeConverterError, VaultNotUsableError
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
+from upgradeconverter.model.plan import Wave
+
+if TYPE_CHECKING:
+    from upgradeconverter.journal.log import JournalView
+    from upgradeconverter.model.plan import Plan
+    from upgradeconverter.packs.api import Phase
+
+_FORWARD = "forward"
+# What a later start can do once somebody has removed the cause.
+_CURABLE = PASSING | {Reason.IMMUTABLE}
+
+
+def audit(run: Run, phase: str) -> None:
+    """Fill the report with what `convert` would do; changes nothing (D6)."""
+    view = run.journal.read(repair=False)
+    run.report.details.update(open_details(view))
+    for each in run.session.phases(phase):
+        plan = run.session.make_plan(each.name)
+        _take(run, plan, each)
+        problem = run.session.vault_problem(each)
+        if isinstance(problem, VaultNotUsableError):
+            # An audit works on a read-only mount; a real run would refuse.
+            run.report.warnings.append(problem.message)
+        elif problem is not None and plan.steps:
+            _refuse_phase(run, problem)
+            return
+    run.report.outcome = Outcome.PLANNED if run.report.items else Outcome.NOTHING_TO_DO
+
+
+def open_details(view: JournalView) -> dict[str, Any]:
+    """Return the open transactions for the report."""
+    return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
+
+
+def _take(run: Run, plan: Plan, phase: Phase) -> None:
+    run.plans[phase.name] = plan
+    run.show()
+    if any(step.sha256 is not None for step in plan.steps):
+        run.report.details["digests"] = "compared while converting; what has another one than its name says is set aside"
+    if plan.steps:
+        run.report.warn(*run.session.vault_warnings(phase))
+
+
+def _refuse_phase(run: Run, problem: UpgradeConverterError) -> None:
+    run.report.fail(problem, Outcome.REFUSED)
+    # The vault itself is never made.
+    run.report.items = [item for item in run.report.items if item["target"] != run.session.pack.vault]
+    reason = Reason(problem.code)
+    run.report.take_skips((Skip(path=run.session.pack.vault or "", reason=reason, detail=problem.message),))
+
+
+def convert(run: Run, phase: str) -> None:
+    """Bring the disk to the target layout; the report says what was done and what was left alone."""
+    with failing_on_record(run, phase):
+        if not _recover(run, run.journal.read(repair=True), phase):
+            return
+        for each in run.session.phases(phase):
+            plan = run.session.make_plan(each.name)
+            _take(run, plan, each)
+            problem = run.session.vault_problem(each)
+            if problem is not None:
+                if plan.steps:
+                    _refuse_phase(run, problem)
+                    return
+                continue
+            try:
+                carry_out(run, plan, each.name, _FORWARD)
+            except BoundaryError as error:
+                _copy_instead(run, each, error)
+    _conclude(run, phase)
+
+
+def _recover(run: Run, view: JournalView, phase: str) -> bool:
+    """Finish what an earlier start left open; False when that has to wait for a later phase."""
+    if view.open:
+        blocked = next((p for e in run.session.phases(phase) if (p := run.session.vault_problem(e)) is not None), None)
+        vault_homes = {home for transaction in view.open for home in open_homes(transaction) if home}
+        if vault_homes and (blocked is not None or not any(e.needs_vault for e in run.session.phases(phase))):
+            if blocked is not None:
+                _refuse_phase(run, blocked)
+            else:
+                run.report.warnings.append("an open transaction waits for the phase that may touch the vault")
+            return False
+        stamp(run.session, run.session.carried_label())
+    for recovery in recover(run.disk, run.journal, view):
+        log.event("recovered", txid=recovery.txid, last=recovery.last, result=recovery.result)
+        run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
+    return True
+
+
+def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
+    """Plan what is left of a phase without renames, after the disk had refused one that nothing spoke against."""
+    run.report.warn(f"{error.message}; copied instead")
+    done = [result for result in run.results.pop(phase.name) if result.status is not ItemStatus.UNDONE]
+    if done:
+        # Earlier waves of the phase stay done; they are told as a part of their own, and planned anew nothing of them is left.
+        first = f"{phase.name}, before copying"
+        run.results[first] = done
+        run.plans[first] = replace(run.plans[phase.name], waves=(Wave(steps=tuple(r.step for r in done)),), skips=())
+    _take(run, run.session.make_plan(phase.name, may_rename=False), phase)
+    carry_out(run, run.plans[phase.name], phase.name, _FORWARD)
+
+
+def _conclude(run: Run, phase: str) -> None:
+    report, results = run.report, run.all_results
+    if passing := sum(Reason(skip["reason"]) in PASSING for skip in report.skipped):
+        report.warn(f"{passing} left for now: they are still where the old system had them, and the next start tries again")
+    has_done = any(result.status is not ItemStatus.LEFT for result in results) or bool(report.recovered)
+    if has_done:
+        report.outcome = Outcome.DONE
+    if results:
+        found = deviations(run.session)
+        report.details["verified"] = (
+            f"{len(found)} deviations; `upgradeconverter verify` lists them"
+            if found
+            else f"what lies in the places of layout {report.target} is as that layout wants it"
+        )
+        log.event("run-done", run=run.identity, outcome=report.outcome.value)
+    with noting(report):
+        _remember(run, phase, has_done=has_done, changed=bool(results or report.recovered))
+
+
+def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
+    """Write history and stamp, unless they would say nothing new."""
+    session = run.session
+    layout = session.carried_label()
+    is_curable = any(Reason(skip["reason"]) in _CURABLE for skip in run.report.skipped)
+    # Everything is converted once the last phase is; where nothing was, although something could be, nothing is.
+    if session.pack.phases[-1] in session.phases(phase) and (has_done or not is_curable):
+        layout = session.target_label()
+    known = section(replace(session, carried=layout), phase)
+    if changed:
+        note(run.disk, run.report, phase)
+    elif run.disk.find(ENGINE_FOLDER) is None and (known is None or not any(sign for _, sign in known.watched)):
+        # A disk on which there was never anything to convert is not written to at all.
+        return
+    make_engine_folder(run.disk)
+    stamp(session, layout, known, ended=run.identity if changed else "", changed=changed)

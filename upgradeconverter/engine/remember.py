@@ -1,0 +1,113 @@
+"""What is written down once a start is through: the history for people, the stamp for the next start.
+
+Must not know waves and transactions. What is written here decides nothing about data; a disk that refuses it makes no failure.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.engine.ledger import add_run
+from upgradeconverter.engine.report import Report, as_text
+from upgradeconverter.engine.session import watched_paths
+from upgradeconverter.engine.stamp import Section, Signature, Stamp, write_stamp
+from upgradeconverter.model.outcome import PASSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.engine.session import Session
+    from upgradeconverter.model.plan import Plan
+
+
+@contextmanager
+def noting(report: Report) -> Iterator[None]:
+    """Let history or stamp be refused by the disk: what was done stands, and the next start only has to look for itself."""
+    try:
+        yield
+    except OSError as error:
+        report.warn(f"what was done could not be noted down: {error.filename}: {error.strerror}")
+
+
+def note(disk: Disk, report: Report, phase: str) -> None:
+    """Add a start to the history."""
+    entry: dict[str, Any] = {
+        "run": report.run,
+        "time": disk.clock(),
+        "phase": phase,
+        "command": report.command,
+        "outcome": report.outcome.value,
+        "from": report.source,
+        "target": report.target,
+        "plan_digest": report.plan_digest,
+        "items": len(report.items),
+        "skipped": len(report.skipped),
+    }
+    add_run(disk, entry)
+
+
+def stamp(session: Session, layout: str, section: Section | None = None, *, ended: str = "", changed: bool = True) -> None:
+    """Write the stamp if it says something new.
+
+    Args:
+        session: the session.
+        layout: the layout that the disk carries.
+        section: what a start may answer from now on.
+        ended: the run that has come to its end, if one has.
+        changed: whether the disk was changed; else what is known of other ways of starting still holds.
+    """
+    old = session.stamp()
+    if old is None and layout == session.pack.order.labels[0] and section is None and not ended:
+        return
+    kept = [each for each in old.sections if section is None or each.phase != section.phase] if old and not changed else []
+    new = Stamp(
+        pack=session.pack.name,
+        layout=layout,
+        run=ended or (old.run if old is not None else ""),
+        sections=(*kept, section) if section is not None else tuple(kept),
+    )
+    if new != old:
+        write_stamp(session.disk, new)
+
+
+def section(session: Session, phase: str) -> Section | None:
+    """Return what a start like this one may answer at once from now on; None when each start has to look.
+
+    Made from a look at the disk as it is now, so that it is what the next start would say. Somebody may change the disk in the
+    same moment: what is watched is noted between two looks that must be equal, so that a change shows in one or the other.
+    """
+    if any(session.vault_problem(each) is not None for each in session.phases(phase)):
+        return None
+    names = tuple(each.name for each in session.phases(phase))
+    before = [session.make_plan(name) for name in names]
+    skips = tuple(skip for plan in before for skip in plan.skips)
+    if any(plan.steps for plan in before) or any(skip.reason in PASSING for skip in skips):
+        return None
+    paths = dict.fromkeys(path for name in names for path in watched_paths(session, name, skips))
+    watched = tuple((path, _signature(session.disk, path)) for path in paths)
+    after = [session.make_plan(name) for name in names]
+    if _digests(after) != _digests(before):
+        return None
+    next_report = Report(command="run", phase=phase)
+    next_report.show((plan, ()) for plan in after)
+    return Section(
+        phase=phase,
+        asked=session.asked,
+        release=session.release,
+        config=session.config,
+        watched=watched,
+        text=as_text(next_report).rstrip("\n"),
+        json=json.dumps(next_report.document()),
+    )
+
+
+def _digests(plans: Iterable[Plan]) -> list[tuple[str, tuple[str, ...]]]:
+    return [(plan.digest, plan.warnings) for plan in plans]
+
+
+def _signature(disk: Disk, path: str) -> Signature | None:
+    entry = disk.find(path)
+    return None if entry is None else (entry.identity, entry.mtime_ns, entry.ctime_ns)

@@ -36,9 +36,9 @@ def _ioctl(path: str, number: int, buffer: bytearray) -> bytearray:
     return buffer
 
 
-def add_key(mount: str) -> bytes:
-    """Add the test key to a mounted file system; returns its identifier."""
-    buffer = bytearray(struct.pack("=II32sII32s", 2, 0, b"", len(_KEY), 0, b"") + _KEY)
+def add_key(mount: str, key: bytes = _KEY) -> bytes:
+    """Add a key to a mounted file system; returns its identifier."""
+    buffer = bytearray(struct.pack("=II32sII32s", 2, 0, b"", len(key), 0, b"") + key)
     return bytes(_ioctl(mount, _ADD_KEY, buffer)[8:24])
 
 

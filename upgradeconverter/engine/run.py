@@ -196,7 +196,8 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
             # What earlier waves did stays done and is told; this wave was put back.
             results.extend(executor.results.values())
             raise
-        idle, touched = (*idle, *executor.idle), (*touched, *executor.touched)
+        idle = tuple(step for step in (*idle, *executor.idle) if step not in executor.steps)
+        touched += executor.touched
         yield executor.txid
 
 

@@ -89,7 +89,8 @@ class Session:
                 raise UnknownReleaseError(self.release, self.release_file, tuple(self.pack.layouts))
             return label
         carried = self.carried_label()
-        return carried if carried in self.pack.layouts else order.label_of(self.pack.default_target)
+        # The oldest layout is what a disk has that nobody ever converted: that is no wish.
+        return carried if carried in order.labels[1:] else order.label_of(self.pack.default_target)
 
     def layout(self) -> Layout:
         """Return the target layout."""

@@ -231,7 +231,18 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
     except StepRefusedError as refused:
         return refused
     work.disk.rename(step.source or "", work.trash_path(step))
-    return None
+    return _bring_back_what_changed(work, step)
+
+
+def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
+    """Look once more at what was put away: somebody may have been quicker, and goes on finding it where it was."""
+    trash, expected = work.disk.find(work.trash_path(step)), step.expected
+    if trash is None or expected is None or trash.kind is Kind.DIRECTORY:
+        return None
+    if not is_changed(replace(expected, changed_ns=None), trash) and not work.disk.is_open(trash.path):
+        return None
+    work.disk.rename(trash.path, step.source or "")
+    return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
 
 
 def _check_unused(work: Work, step: Step) -> None:

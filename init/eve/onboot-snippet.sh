@@ -54,13 +54,13 @@ while :; do
         1) say "done; some items were left as they are, the report names them"; exit 0 ;;
         2) say "called wrongly; nothing was written"; exit 1 ;;
         3) say "refused before any write; the disk is as it was"; exit 1 ;;
-        4) say "failed and rolled back; the disk is as it was"; exit 1 ;;
+        4) say "failed; what was under way was put back"; exit 1 ;;
         5)
             BUSY_TRIES=$((BUSY_TRIES - 1))
             [ "$BUSY_TRIES" -gt 0 ] || { say "another instance is still at work"; exit 1; }
             sleep "$BUSY_SECONDS"
             ;;
-        6) say "wedged: can go neither forth nor back without a person"; exit 1 ;;
+        6) say "stopped half way, nothing is lost; the report says what is needed"; exit 1 ;;
         *)
             KILLED_TRIES=$((KILLED_TRIES - 1))
             [ "$KILLED_TRIES" -gt 0 ] || { say "ended with unknown status $status"; exit 1; }

@@ -20,6 +20,11 @@ _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
 
 
+def gives_away() -> bool:
+    """Return whether this process can make others the owners of what it makes."""
+    return os.geteuid() == 0
+
+
 def _place(folder_fd: int, name: str) -> bytes:
     return os.fsencode(f"/proc/self/fd/{folder_fd}/{name}" if name else f"/proc/self/fd/{folder_fd}")
 
@@ -108,6 +113,9 @@ def apply(folder_fd: int, name: str, attributes: Attributes) -> None:
     uid = before.st_uid if attributes.uid is None else attributes.uid
     gid = before.st_gid if attributes.gid is None else attributes.gid
     mode = before.st_mode & 0o7777 if attributes.mode is None else attributes.mode
+    if not gives_away():
+        # Only root can give things away (chown(2)); what somebody else converts stays theirs, and `verify` says so.
+        uid, gid = before.st_uid, before.st_gid
     if (uid, gid) != (before.st_uid, before.st_gid):
         _chown(folder_fd, name, uid, gid)
     # chown clears setuid and setgid, so the mode comes after it.

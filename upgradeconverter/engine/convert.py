@@ -13,7 +13,7 @@ from upgradeconverter import log
 from upgradeconverter.engine.places import ENGINE_FOLDER
 from upgradeconverter.engine.recover import open_homes, recover
 from upgradeconverter.engine.remember import note, noting, section, stamp
-from upgradeconverter.engine.run import Run, carry_out, failing_on_record, make_engine_folder
+from upgradeconverter.engine.run import Run, carry_out, failing_on_record, last_run, make_engine_folder
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import BoundaryError, UpgradeConverterError, VaultNotUsableError
 from upgradeconverter.model.operation import Skip
@@ -155,4 +155,4 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
         # A disk on which there was never anything to convert is not written to at all.
         return
     make_engine_folder(run.disk)
-    stamp(session, layout, known, ended=run.identity if changed else "", changed=changed)
+    stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)

@@ -27,6 +27,9 @@ from upgradeconverter.settings import Settings, load
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+
+    from upgradeconverter.packs.api import Pack
 
 
 def main(argv: list[str]) -> int:
@@ -106,7 +109,7 @@ def _dispatch(report: Report, settings: Settings) -> None:
         session = Session(
             disk=disk,
             pack=pack,
-            agents=settings.agents,
+            agents=_agents(settings, pack),
             asked=settings.target or "",
             release=release,
             release_file=release_file,
@@ -120,6 +123,14 @@ def _dispatch(report: Report, settings: Settings) -> None:
         COMMANDS[report.command](context)
     finally:
         disk.close()
+
+
+def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:
+    """Return who owns what; for somebody else than root it is themselves, unless the settings say otherwise."""
+    if gives_away():
+        return settings.agents
+    owners = {slot.owner for layout in pack.layouts.values() for slot in layout.slots}
+    return {**dict.fromkeys(owners, (os.geteuid(), os.getegid())), **settings.agents}
 
 
 def _packs(settings: Settings, report: Report) -> list[str]:

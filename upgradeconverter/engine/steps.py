@@ -220,10 +220,15 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
             return refused
     if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.RENAME) or work.disk.find(step.source or "") is None:
         return None
+    if step.shape is not Shape.RENAME and _is_one_file(work.disk, work.trash_path(step), step.source or ""):
+        work.disk.remove(step.source or "")
+        return None
     if step.shape is Shape.RENAME or work.disk.find(work.trash_path(step)) is not None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
-    if step.operation == "Copy":
-        return None
+    return None if step.operation == "Copy" else _retire_source(work, step)
+
+
+def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
     try:
         check_source(work.disk, step, deep=True)
         _check_emptied(work, step)
@@ -292,7 +297,10 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
         if step.shape is Shape.RENAME:
             whole = step.target if disk.find(step.target or "") is not None else step.source
             origin = f"{whole}/{step.omissions[0]}"
-        disk.rename(work.trash_path(step), origin)
+        if _is_one_file(disk, work.trash_path(step), origin):
+            disk.remove(work.trash_path(step))
+        else:
+            disk.rename(work.trash_path(step), origin)
         disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
@@ -315,8 +323,12 @@ def is_to_be_kept(work: Work, step: Step) -> bool:
 
 def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
     disk, target = work.disk, work.target_path(step)
-    if step.shape is Shape.RENAME:
-        disk.rename(target, step.source or "")
+    origin = (step.source or "") if step.shape is Shape.RENAME else work.stage_path(step)
+    if _is_one_file(disk, origin, target):
+        # A power cut in the middle of a rename can leave both names to one file (seen on btrfs).
+        disk.remove(target)
+    elif step.shape is Shape.RENAME:
+        disk.rename(target, origin)
     elif step.made_of == "directory":
         # Left when someone has put something into it meanwhile; an empty directory harms nobody.
         disk.remove_directory(target)
@@ -325,9 +337,15 @@ def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
         disk.rename(target, aside)
         disk.sync_directory(parent(aside))
         return StepRefusedError(Reason.DIVERGED, f"{target} was written to, or is the only one left; it was set aside as {aside}")
-    elif disk.find(work.stage_path(step)) is None:
-        disk.rename(target, work.stage_path(step))
+    elif disk.find(origin) is None:
+        disk.rename(target, origin)
     return None
+
+
+def _is_one_file(disk: Disk, one: str, other: str) -> bool:
+    first, second = disk.find(one), disk.find(other)
+    is_file = first is not None and first.kind is not Kind.DIRECTORY
+    return is_file and first is not None and second is not None and first.identity == second.identity
 
 
 def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ The numbers D1-D10 are those of `docs/durability.md`, J1-J6 those of the journal
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.modeldisk import ModelDisk, PowerCut, Snapshot, Symlink
-from upgradeconverter.engine.executor import digest_of, executor_for
+from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.places import JOURNAL, folder_of, stage_folder, trash_folder
 from upgradeconverter.engine.places import parent as above
 from upgradeconverter.engine.recover import recover
@@ -46,6 +47,13 @@ TREE: dict[str, bytes | Symlink | None] = {
 }
 VERSION = b"version 2\n"
 ADDED = b"made on the way\n"
+
+
+def digest_of(content: bytes) -> str:
+    """Return the name under which a step refers to small contents."""
+    return hashlib.sha256(content).hexdigest()
+
+
 CONTENTS = {digest_of(content): content for content in (VERSION, ADDED)}
 
 

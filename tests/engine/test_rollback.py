@@ -200,3 +200,16 @@ def test_opened_after_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     os.write(held[0], b"written late")
     os.close(held[0])
     assert (top / IMAGE).read_bytes().startswith(b"written late")
+
+
+def test_events_name_the_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that takes up a run tells its events under the identity of that run, as the report does."""
+    monkeypatch.setattr("upgradeconverter.planning.fitting.WAVE_STEPS", 1)
+    top = Path(make_disk(tmp_path / "persist"))
+    with dying(_verbs(tmp_path) // 2):
+        _run(top)
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr("upgradeconverter.log.event", lambda name, **fields: told.append((name, fields.get("run", ""))))
+    document = _run(top)[1]
+    assert ("run-started", document["run"]) in told
+    assert {run for _, run in told} == {"", document["run"]}

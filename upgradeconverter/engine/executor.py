@@ -12,7 +12,6 @@ Must not know: packs, layouts, plans of other waves.
 from __future__ import annotations
 
 import errno
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -309,7 +308,7 @@ class Executor:
         """Put back what there is of steps of which somebody deleted something since, and go on without them."""
         for step in steps:
             handlers.back(self.work, step)
-            detail = f"{step.source if self.disk.find(step.target or '') else step.target or step.source} was deleted by somebody"
+            detail = f"{step.target or step.source} was deleted by somebody"
             reason = Reason.CHANGED_MEANWHILE
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
         self.steps = tuple(step for step in self.steps if step not in steps)
@@ -484,8 +483,3 @@ def homes_of(steps: Iterable[Step]) -> tuple[str, ...]:
 def steps_from_payload(payload: Mapping[str, Any]) -> tuple[Step, ...]:
     """Read the steps of a `begin` or `staged` record."""
     return tuple(step_from_data(data) for data in payload["steps"])
-
-
-def digest_of(content: bytes) -> str:
-    """Return the name under which small contents are referred to."""
-    return hashlib.sha256(content).hexdigest()

@@ -3,7 +3,7 @@
 A *run* is what `rollback` takes back. It is known by the identity in its transactions, and goes on over as many starts as it
 takes until one of them comes to its end: the stamp then names it.
 
-Calling sequence: `open_journal` before the first wave, `carry_out` for each plan, `concluded` runs are archived by the next one.
+Calling sequence: `carry_out` for each plan; the first one that converts something makes the journal ready for it.
 """
 
 from __future__ import annotations
@@ -34,17 +34,6 @@ if TYPE_CHECKING:
     from upgradeconverter.engine.session import Session
     from upgradeconverter.journal.log import Transaction
     from upgradeconverter.model.plan import Plan, Step
-
-__all__ = [
-    "BACKWARD",
-    "Run",
-    "carry_out",
-    "done_forward",
-    "failing_on_record",
-    "make_engine_folder",
-    "open_journal",
-    "outcome_of",
-]
 
 _OUTCOMES = {3: Outcome.REFUSED, 4: Outcome.ROLLED_BACK, 5: Outcome.BUSY, 6: Outcome.WEDGED, 2: Outcome.USAGE}
 
@@ -127,7 +116,7 @@ def done_forward(view: JournalView) -> tuple[Transaction, ...]:
     return tuple(t for t in view.transactions if t.last is RecordKind.DONE and not is_backward(t))
 
 
-def open_journal(run: Run) -> None:
+def _open_journal(run: Run) -> None:
     """Make the journal ready for this start: the last run that came to its end is put aside.
 
     One that did not goes on, and so does one that was taken back in part. A journal in which nothing was done goes away, and
@@ -173,12 +162,12 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
     """
     if not plan.steps:
         return
-    log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     make_engine_folder(run.disk)
     stamp(run.session, run.session.source_label() if direction != BACKWARD else run.session.carried_label())
     if direction != BACKWARD:
-        open_journal(run)
+        _open_journal(run)
     run.has_begun = True
+    log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     described: dict[str, Any] = {"run": run.identity, "phase": phase, "direction": direction, "pack": plan.pack}
     described |= {"source": plan.source, "target": plan.target, "plan": plan.digest}
     results = run.results.setdefault(phase, [])

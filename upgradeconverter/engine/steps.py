@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt
-from upgradeconverter.engine.places import join, parent, quarantine_path, stage_folder, trash_folder
+from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
 from upgradeconverter.journal.decide import presence
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.outcome import Reason
@@ -368,30 +368,3 @@ def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:
 def retires(step: Step) -> bool:
     """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
     return step.shape in (Shape.COPY, Shape.RETIRE) or (step.shape is Shape.RENAME and bool(step.omissions))
-
-
-def touched_folders(step: Step) -> tuple[str, ...]:
-    """Return the folders that gain or lose an entry by a step, the domains' homes included."""
-    folders = [step.source_home, step.target_home]
-    folders += [parent(path) for path in (step.source, step.target) if path is not None]
-    return tuple(dict.fromkeys(folders))
-
-
-__all__ = [
-    "StepRefusedError",
-    "Work",
-    "back",
-    "check_source",
-    "check_unused",
-    "flip",
-    "folders_of_flip",
-    "folders_of_retire",
-    "is_changed",
-    "is_to_be_kept",
-    "join",
-    "quarantined",
-    "retire",
-    "retires",
-    "stage",
-    "touched_folders",
-]

@@ -72,6 +72,7 @@ class Executor:
         homes: domains that the wave lies in, also where all its steps there were dropped.
         idle: new directories that nothing goes into any more, because what was to go there was dropped.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
+        trial: whether the sources stay until the transaction is confirmed.
     """
 
     disk: Disk
@@ -83,6 +84,7 @@ class Executor:
     run: Mapping[str, Any] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict)
     read_back: str = "none"
+    trial: bool = False
     progress: Progress | None = None
     results: dict[int, StepResult] = field(default_factory=dict)
     homes: tuple[str, ...] = ()
@@ -153,6 +155,7 @@ class Executor:
     def _begin_payload(self) -> dict[str, Any]:
         return {
             "run": dict(self.run),
+            "trial": self.trial,
             "steps": [as_data(step) for step in self.steps],
             "touched": [list(entry) for entry in self.touched],
             "restore": [list(entry) for entry in self.restore],
@@ -248,16 +251,22 @@ class Executor:
         except SourceChangedError as error:
             self._drop(group, Reason.CHANGED_MEANWHILE, str(error))
         except OSError as error:
-            # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
-            reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
-            self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+            self._drop_unless_boundary(group, error)
         else:
             for home, texts in lines.items():
                 manifests.setdefault(home, []).extend(texts)
 
+    def _drop_unless_boundary(self, group: tuple[Step, ...], error: OSError) -> None:
+        if error.errno in _BOUNDARY and any(step.method == "link" for step in group):
+            raise error
+        # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
+        reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
+        self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+
     def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
         claimed = next((s for s in group if s.sha256 is not None), None)
-        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None:
+        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None or self.trial:
+            # On trial the old layout stays as it is, whatever it holds.
             self._drop(group, refused.reason, refused.detail)
             return
         before = self.steps
@@ -279,7 +288,7 @@ class Executor:
 
     def _read_back(self) -> None:
         for step in self.steps:
-            if step.shape is not Shape.COPY:
+            if step.shape is not Shape.COPY or step.method == "link":
                 continue
             if self.read_back == "sample" and step.number % 16:
                 continue
@@ -295,11 +304,29 @@ class Executor:
         self._check_homes()
         if self.machine.state is State.FLIPPING:
             self._flip()
-        if self.machine.state is State.COMMITTED:
+        if self.machine.state is State.COMMITTED and self.trial:
+            self._wait()
+            return
+        if self.machine.state in (State.COMMITTED, State.CONFIRMED):
             self._retire()
         if self.machine.state is State.RETIRED:
             self.machine.move("finish")
             self._tidy()
+
+    def _wait(self) -> None:
+        """Leave a trial as it is: both layouts are whole."""
+        for step in self.steps:
+            self.results.setdefault(step.number, StepResult(step=step, status=ItemStatus.WAITING))
+        self._tidy()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still has to be finished."""
+        return self.machine.state not in (State.DONE, State.ROLLED_BACK)
+
+    def confirm(self) -> None:
+        """Let a trial become lasting; from then on it is finished like any other."""
+        self.machine.move("confirm")
 
     def _tidy(self) -> None:
         """Sweep a closed transaction; what the disk refuses now is left to the next start, for the wave itself is done."""
@@ -311,7 +338,8 @@ class Executor:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
             handlers.flip(self.work, step)
         for step in self.steps:
-            if step.shape in (Shape.RENAME, Shape.ADJUST) and self.disk.find(step.target or "") is not None:
+            in_place = step.shape in (Shape.RENAME, Shape.ADJUST) or step.method == "link"
+            if in_place and self.disk.find(step.target or "") is not None:
                 self.disk.sync_file(step.target or "")
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
         self.machine.move("check")
@@ -362,7 +390,7 @@ class Executor:
         raise kind("converting", str(error.filename or ""), problem) from error
 
     def _renames(self) -> bool:
-        return any(step.shape is Shape.RENAME for step in self.steps)
+        return any(step.shape is Shape.RENAME or step.method == "link" for step in self.steps)
 
     def _abandon(self) -> None:
         for home in self.homes:
@@ -454,6 +482,7 @@ def executor_for(disk: Disk, journal: Journal, wave: Wave, txid: str, **options:
         steps=wave.steps,
         touched=wave.touched,
         restore=wave.restore,
+        trial=wave.trial,
         **options,
     )
 

@@ -17,7 +17,7 @@ from upgradeconverter.engine.executor import steps_from_payload
 from upgradeconverter.engine.places import PREVIOUS_JOURNAL
 from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record
+from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, mark_waiting
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -63,7 +63,7 @@ def foresee_taking_back(run: Run) -> None:
 
 
 def _has_work(view: JournalView) -> bool:
-    return bool(view.open or done_forward(view))
+    return bool(view.open or view.waiting or done_forward(view))
 
 
 def _view(run: Run) -> JournalView:
@@ -79,7 +79,7 @@ def _view(run: Run) -> JournalView:
 
 def _first(view: JournalView) -> Transaction:
     """Return the oldest transaction of the run, which knows the layout to go back to."""
-    found = [t for t in view.transactions if t.is_open or t.last is RecordKind.DONE]
+    found = [t for t in view.transactions if t.is_open or t.is_waiting or t.last is RecordKind.DONE]
     if not found:
         raise NothingToRollBackError("none that changed anything and was not taken back")
     return found[0]
@@ -93,7 +93,7 @@ def _plan(run: Run, done: tuple[Transaction, ...]) -> Plan:
 
 def _check_vault(run: Run, view: JournalView) -> None:
     """Raise unless everything that the run moved can be reached and written to."""
-    transactions = (*view.open, *done_forward(view))
+    transactions = (*view.open, *view.waiting, *done_forward(view))
     inside = f"{run.session.pack.vault}/"
     steps = [step for t in transactions for step in steps_from_payload(t.payload(RecordKind.BEGIN) or {"steps": []})]
     is_inside = any(path.startswith(inside) for step in steps for path in (step.source, step.target) if path)
@@ -114,6 +114,7 @@ def _conclude(run: Run, layout: str) -> None:
     with noting(report):
         note(run.disk, report, "all")
         stamp(run.session, layout)
+        mark_waiting(run)
         if not left:
             view = run.journal.read(repair=True)
             sweep_closed(run.disk, view)

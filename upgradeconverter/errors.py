@@ -83,7 +83,7 @@ class PackDamagedError(UpgradeConverterError):
     """A pack does not load, fails its static checks, or could be changed by someone who is not trusted."""
 
     code = "PackDamaged"
-    hint = "Install the pack again, owned by root and writable by nobody else."
+    hint = "Install the pack again, owned by root and writable by nobody else; if it is your own, mend what is named."
 
     def __init__(self, name: str, path: str, problem: str) -> None:
         """Name the pack, its place and the problem."""
@@ -100,6 +100,18 @@ class UnknownLayoutError(UpgradeConverterError):
     def __init__(self, label: str, known: tuple[str, ...]) -> None:
         """Name what was asked for and what there is."""
         super().__init__(f"layout {label!r} is not known; known: {', '.join(known)}")
+
+
+class UnknownPhaseError(UpgradeConverterError):
+    """The word is neither a command nor a phase of the pack."""
+
+    code = "UnknownPhase"
+    exit_status = EXIT_USAGE
+    hint = "`upgradeconverter --help` lists the commands."
+
+    def __init__(self, word: str, pack: str, known: tuple[str, ...]) -> None:
+        """Name the word, the pack and its phases."""
+        super().__init__(f"expected a command or a phase of pack {pack!r} ({', '.join(known)}, all); found {word!r}")
 
 
 class UnknownReleaseError(UpgradeConverterError):

@@ -77,14 +77,27 @@ def load(
     ):
         for name, value in source.items():
             values[name], origins[name] = value, origin
+    _check(values, origins)
+    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES)
+    told = tuple(f"{name} in the environment is no setting" for name in unknown)
+    told += tuple(f"{word} on the kernel command line is no setting" for word in command_line.split() if _is_misspelt(word))
+    return Settings(**values, file=file, origins=origins, unknown=told)
+
+
+def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    for name in ("persist", "target", "pack"):
+        if values.get(name) == "":
+            raise BadSettingError(name, origins[name], "something", "")
     if "\0" in values.get("persist", ""):
         raise BadSettingError("persist", origins["persist"], "a path without NUL", str(values["persist"]))
     for name, choices in _CHOICES.items():
         if values.get(name, choices[0]) not in choices:
             raise BadSettingError(name, origins[name], " or ".join(choices), str(values[name]))
-    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES)
-    told = tuple(f"{name} in the environment is no setting" for name in unknown)
-    return Settings(**values, file=file, origins=origins, unknown=told)
+
+
+def _is_misspelt(word: str) -> bool:
+    name = word.partition("=")[0]
+    return name.startswith("upgradeconverter") and name not in ("upgradeconverter", "upgradeconverter.target")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -96,6 +109,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     roots = environment.get(f"{_PREFIX}PACK_ROOT")
     if roots:
         found["pack_roots"] = tuple(roots.split(os.pathsep))
+        for root in found["pack_roots"]:
+            if not os.path.isdir(root):
+                raise BadSettingError("pack_root", f"{_PREFIX}PACK_ROOT", "folders that exist", root)
     return found
 
 

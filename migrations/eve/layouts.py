@@ -1,4 +1,4 @@
-"""EVE's layouts: the seed document's own, and those of the releases as shipped.
+"""EVE's layouts: the design document's own, and those of the releases as shipped.
 
 Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has
 `vault/volumes` only; `clear_text`, the downloader's and the verifier's directories came with 5.7.1.

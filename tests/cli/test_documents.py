@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from upgradeconverter.engine.states import TRANSITIONS
 from upgradeconverter.errors import EXIT_STATUSES
+from upgradeconverter.journal.decide import Verdict, decide, presence
+from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import CATALOGUE
+from upgradeconverter.model.plan import Shape
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -48,3 +52,18 @@ def test_help_lists_exit_statuses() -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     lines = shown.stdout.splitlines()
     assert [f"  {status}  {text}" for status, text in EXIT_STATUSES.items() if f"  {status}  {text}" not in lines] == []
+
+
+def test_durability_table() -> None:
+    """The recovery table on paper is the one that recovery goes by."""
+    text = (ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| (\w+) \| (\w+) \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    written = {
+        (shape, last, who, verdict)
+        for shape, last, *cells in found
+        for verdict, cell in zip((Verdict.FORTH, Verdict.BACK, Verdict.ALONE), cells, strict=True)
+        for who in re.findall(r"`([SGTX.]{4})`", cell)
+    }
+    words = [presence(source=s, staged=g, target=t, trash=x) for s, g, t, x in itertools.product((True, False), repeat=4)]
+    known = {(s.value, last.value, who, decide(s, last, who)) for s in Shape for last in RecordKind for who in words}
+    assert written == {row for row in known if row[3] is not Verdict.REFUSE}

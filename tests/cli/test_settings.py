@@ -74,11 +74,11 @@ def test_sources_are_joined(tmp_path: Path) -> None:
     found = settings(
         tmp_path,
         flags={"dry_run": True, "persist": None},
-        environment={"UPGRADECONVERTER_PERSIST": "/p", "UPGRADECONVERTER_PACK_ROOT": f"/a{os.pathsep}/b", "HOME": "/"},
+        environment={"UPGRADECONVERTER_PERSIST": "/p", "UPGRADECONVERTER_PACK_ROOT": f"/{os.pathsep}{tmp_path}", "HOME": "/"},
         kernel="upgradeconverter.target=latest",
         text='strict = true\nread_back = "sample"\npack = "other"\n',
     )
-    assert (found.dry_run, found.persist, found.pack_roots) == (True, "/p", ("/a", "/b"))
+    assert (found.dry_run, found.persist, found.pack_roots) == (True, "/p", ("/", str(tmp_path)))
     assert (found.target, found.strict, found.read_back, found.pack) == ("latest", True, "sample", "other")
 
 

@@ -125,6 +125,7 @@ def test_later_starts_leave_it_waiting(top: Path) -> None:
 def test_death_anywhere(tmp_path: Path, second: tuple[str, ...]) -> None:
     """Die in a trial, or in what follows it, and do it again: the result is that of nobody having died."""
     expected: Tree = {}
+    verbs = 0
     for at in (None, *range(1 << 10)):
         top = Path(make_disk(tmp_path / str(at)))
         before = capture(str(top))

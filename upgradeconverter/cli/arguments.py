@@ -10,6 +10,7 @@ from upgradeconverter.errors import EXIT_STATUSES, UsageError
 
 PHASES = ("pre-vault", "post-vault", "all")
 COMMANDS = {
+    "run": "convert; the same as no command",
     "plan": "show what a run would do; changes nothing",
     "status": "show which layout the disk carries and what is open",
     "verify": "compare the disk with the target layout, and files with the digests in their names",
@@ -39,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("words", nargs="*", metavar="COMMAND|PHASE", help=f"a command, then a phase: {', '.join(PHASES)}")
+    made.add_argument(
+        "words", nargs="*", metavar="COMMAND|PHASE", help=f"a command, then a phase of the pack (eve: {', '.join(PHASES)})"
+    )
     made.add_argument("-p", "--persist", metavar="DIR", help="root of the state, default as the pack says (eve: /persist)")
     made.add_argument("-n", "--dry-run", action="store_const", const=True, help="audit only, without any effect")
     made.add_argument("-d", "--debug", action="store_true", help="log single steps too, on standard error")
@@ -66,9 +69,8 @@ def split_words(words: list[str]) -> tuple[str, str]:
         raise UsageError(message)
     if rest:
         phase = rest.pop(0)
-        if phase not in PHASES:
-            known = ", ".join((*PHASES, *COMMANDS))
-            message = f"expected one of {known}; found {phase!r}"
+        if phase in COMMANDS:
+            message = f"expected one command; found {command!r} and {phase!r}"
             raise UsageError(message)
     if rest:
         message = f"expected nothing after {phase}; found {rest[0]!r}"

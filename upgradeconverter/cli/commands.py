@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.disk import lock
 from upgradeconverter.disk.dryrun import read_only
@@ -77,7 +78,6 @@ def status(context: Context) -> None:
     """Show which layout the disk carries, what is open and what was set aside."""
     session, report = context.session, context.report
     disk = read_only(session.disk)
-    stamp = session.stamp()
     view = Journal(disk, JOURNAL).read(repair=False)
     report.outcome = Outcome.INFORMATION
     report.source, report.target = session.carried_label(), session.target_label()
@@ -85,7 +85,7 @@ def status(context: Context) -> None:
         {
             "carries layout": report.source,
             "target layout": report.target,
-            "last run": stamp.run if stamp is not None and stamp.run else "none",
+            "last run": _last(read_ledger(disk)[0]),
             "system release": session.release or "unknown",
             "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
             "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
@@ -93,6 +93,10 @@ def status(context: Context) -> None:
             "set aside": list(set_aside(disk, session.pack.vault)),
         },
     )
+
+
+def _last(runs: tuple[dict[str, Any], ...]) -> str:
+    return "none" if not runs else "{run} {command} {phase}: {outcome}".format_map(defaultdict(str, runs[-1]))
 
 
 def verify(context: Context) -> None:

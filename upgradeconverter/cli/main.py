@@ -14,12 +14,13 @@ from upgradeconverter import log, preflight
 from upgradeconverter.cli import terminal
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
+from upgradeconverter.disk.attributes import gives_away
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.run import outcome_of
 from upgradeconverter.engine.session import Session
 from upgradeconverter.engine.stopping import stopping_politely
-from upgradeconverter.errors import BadSettingError, DiskRefusedError, InternalError, PackDamagedError, UpgradeConverterError
+from upgradeconverter.errors import DiskRefusedError, InternalError, PackDamagedError, UnknownPhaseError, UpgradeConverterError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs import find
@@ -27,6 +28,9 @@ from upgradeconverter.settings import Settings, load
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+
+    from upgradeconverter.packs.api import Pack
 
 
 def main(argv: list[str]) -> int:
@@ -94,19 +98,19 @@ def _dispatch(report: Report, settings: Settings) -> None:
         report.outcome = Outcome.INFORMATION
         report.details["packs"] = _packs(settings, report)
         return
-    if settings.switched_off and report.command == "run":
+    if settings.switched_off and report.command == "run" and not settings.dry_run:
         report.warnings.append("switched off on the kernel command line")
         return
-    if settings.persist == "":
-        raise BadSettingError("persist", settings.origins["persist"], "a directory", "")
     pack = find.load(settings.pack, settings.pack_roots)
+    if report.phase not in ("all", *(phase.name for phase in pack.phases)):
+        raise UnknownPhaseError(report.phase, pack.name, tuple(phase.name for phase in pack.phases))
     disk = PosixDisk.at(settings.persist or pack.default_persist)
     try:
         release, release_file = preflight.read_release(pack.release_files)
         session = Session(
             disk=disk,
             pack=pack,
-            agents=settings.agents,
+            agents=_agents(settings, pack),
             asked=settings.target or "",
             release=release,
             release_file=release_file,
@@ -115,10 +119,20 @@ def _dispatch(report: Report, settings: Settings) -> None:
         )
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())
+        if not gives_away() and report.command == "run":
+            report.warn("not started as root: owners stay as they are, and not everything can be read and kept")
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
         COMMANDS[report.command](context)
     finally:
         disk.close()
+
+
+def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:
+    """Return who owns what; for somebody else than root it is themselves, unless the settings say otherwise."""
+    if gives_away():
+        return settings.agents
+    owners = {slot.owner for layout in pack.layouts.values() for slot in layout.slots}
+    return {**dict.fromkeys(owners, (os.geteuid(), os.getegid())), **settings.agents}
 
 
 def _packs(settings: Settings, report: Report) -> list[str]:

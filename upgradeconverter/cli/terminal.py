@@ -31,7 +31,8 @@ def shown(report: Report) -> bool:
     except ImportError:
         return False
     first, *rest = as_text(report).rstrip("\n").split("\n")
-    text = Text(first, style="bold green" if report.exit_status == 0 else "bold red")
+    text = Text()
+    text.append(first, style="bold green" if report.exit_status == 0 else "bold red")
     for line in rest:
         word = next((word for word in _STYLES if line.lstrip().startswith(word)), "")
         is_error = report.error is not None and line.lstrip().startswith(report.error["code"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import XATTR_PREFIX
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 # What the kernel keeps for itself and refuses to have set.
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
+
+
+def gives_away() -> bool:
+    """Return whether this process can make others the owners of what it makes."""
+    return os.geteuid() == 0
 
 
 def _place(folder_fd: int, name: str) -> bytes:
@@ -108,12 +114,19 @@ def apply(folder_fd: int, name: str, attributes: Attributes) -> None:
     uid = before.st_uid if attributes.uid is None else attributes.uid
     gid = before.st_gid if attributes.gid is None else attributes.gid
     mode = before.st_mode & 0o7777 if attributes.mode is None else attributes.mode
+    if not gives_away():
+        # Only root can give things away (chown(2)); what somebody else converts stays theirs, and `verify` says so.
+        uid, gid = before.st_uid, before.st_gid
     if (uid, gid) != (before.st_uid, before.st_gid):
         _chown(folder_fd, name, uid, gid)
+    if not mode & stat.S_IWUSR:
+        # Others than root can label only what they can write to (xattr(7)).
+        write_labels(folder_fd, name, attributes.labels)
     # chown clears setuid and setgid, so the mode comes after it.
     if mode != before.st_mode & 0o7777 or (uid, gid) != (before.st_uid, before.st_gid):
         os.chmod(_place(folder_fd, name), mode)
-    write_labels(folder_fd, name, attributes.labels)
+    if mode & stat.S_IWUSR:
+        write_labels(folder_fd, name, attributes.labels)
     if attributes.mtime_ns is not None or attributes.atime_ns is not None:
         atime = before.st_atime_ns if attributes.atime_ns is None else attributes.atime_ns
         mtime = before.st_mtime_ns if attributes.mtime_ns is None else attributes.mtime_ns

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from upgradeconverter.errors import LockHeldError
@@ -44,6 +44,9 @@ def held(path: str, root_fd: int) -> Iterator[None]:
         try:
             yield
         finally:
+            # As long as the root is locked nobody can have taken a lock file of this name anew.
+            with suppress(OSError):
+                os.unlink(path)
             fcntl.flock(root_fd, fcntl.LOCK_UN)
     finally:
         lock.release()

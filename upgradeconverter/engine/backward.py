@@ -24,37 +24,32 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import Transaction
 
 
-def backward_plan(disk: Disk, transactions: Iterable[Transaction], *, pack: str) -> Plan:
-    """Return the plan that undoes finished transactions, given oldest first."""
-    waves: list[Wave] = []
+def backward_plan(disk: Disk, transaction: Transaction, *, pack: str, arriving: frozenset[str] = frozenset()) -> Plan:
+    """Return the plan that undoes a finished transaction, as far as it is not undone yet.
+
+    `arriving` are paths that are not there now, but will be once later transactions are undone.
+    """
+    begin = transaction.payload(RecordKind.BEGIN) or {}
+    about: dict[str, Any] = begin.get("run", {})
+    forward = steps_from_payload(transaction.payload(RecordKind.STAGED) or {"steps": []})
+    steps: list[Step] = []
     skips: list[Skip] = []
-    about: dict[str, Any] = {}
-    turned_already: set[tuple[str | None, str | None]] = set()
-    for transaction in reversed(tuple(transactions)):
-        begin = transaction.payload(RecordKind.BEGIN) or {}
-        staged = transaction.payload(RecordKind.STAGED) or {"steps": []}
-        about = begin.get("run", {})
-        forward = steps_from_payload(staged)
-        steps: list[Step] = []
-        arriving: set[str | None] = {step.source for step in forward if step.source is not None}
-        for step in reversed(forward):
-            # What several transactions moved, because a rollback came between, goes back once.
-            turned = _turn(disk, step, forward, arriving) if (step.source, step.target) not in turned_already else None
-            turned_already.add((step.source, step.target))
-            if isinstance(turned, Skip):
-                skips.append(turned)
-            elif turned is not None:
-                steps.append(replace(turned, group=step.group))
-        before = sum(len(wave.steps) for wave in waves)
-        steps = [replace(step, number=before + place) for place, step in enumerate(_in_order(steps))]
-        times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
-        restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
-        waves.append(Wave(steps=tuple(steps), touched=_now(disk, steps), restore=restore))
+    inner: set[str | None] = {step.source for step in forward if step.source is not None}
+    for step in reversed(forward):
+        turned = _turn(disk, step, forward, inner)
+        if isinstance(turned, Skip) and turned.path not in arriving:
+            skips.append(turned)
+        elif isinstance(turned, Step):
+            steps.append(turned)
+    numbered = tuple(replace(step, number=number) for number, step in enumerate(_in_order(steps)))
+    times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
+    restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
+    waves = (Wave(steps=numbered, touched=_now(disk, numbered), restore=restore),) if numbered else ()
     return Plan(
         pack=pack,
         source=str(about.get("target", "")),
         target=str(about.get("source", "")),
-        waves=tuple(wave for wave in waves if wave.steps),
+        waves=waves,
         skips=tuple(skips),
     )
 
@@ -80,7 +75,7 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
     if step.shape in (Shape.RENAME, Shape.COPY):
         return _move_back(disk, step, forward)
     if step.shape is Shape.RETIRE:
-        return _bring_back(disk, step)
+        return _bring_back(disk, step, forward)
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is None:
             return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
@@ -94,22 +89,17 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
 def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:
     target, source = step.target or "", step.source or ""
     entry = disk.find(target)
-    is_back = disk.find(source) is not None
-    if entry is None and is_back:
+    if entry is None and disk.find(source) is not None:
         # An earlier rollback that did not come to its end has done this already.
         return None
-    if entry is None:
-        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot go back")
-    if is_back:
-        return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
+    obstacle = _obstacle(disk, step, forward)
+    if obstacle is not None or entry is None:
+        return obstacle
     here, there = disk.domain(parent(target)), disk.domain(parent(source))
     inside = [
         (s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"
     ]
     added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
-    fixed = next((path for path in (target, parent(target), parent(source)) if disk.is_immutable(path)), None)
-    if fixed is not None:
-        return Skip(path=target, reason=Reason.IMMUTABLE, detail=f"{fixed} is immutable or append-only", rival=fixed)
     tree = disk.survey(target)
     shape = Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY
     if shape is Shape.COPY and tree.zones:
@@ -127,7 +117,8 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid, labels=step.after.labels),
         expected=Precondition.of(entry, tree.fingerprint),
         sha256=None,
-        additions=(),
+        # A copy leaves them out at once; what is renamed has to know them again when it takes them out.
+        additions=tuple((n, digest) for n, digest in (*step.additions, *inside) if n in added) if shape is Shape.RENAME else (),
         omissions=added,
         size=tree.size,
         allocated=tree.allocated,
@@ -135,15 +126,44 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
     )
 
 
+def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
+    """Return why something cannot go back to where it was, or None."""
+    target, source = step.target or "", step.source or ""
+    if disk.find(target) is None:
+        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot go back")
+    if disk.find(source) is not None:
+        return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
+    if not _has_place(disk, source, forward):
+        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot go back there")
+    fixed = next((path for path in (target, parent(target), parent(source)) if disk.is_immutable(path)), None)
+    if fixed is not None:
+        return Skip(path=target, reason=Reason.IMMUTABLE, detail=f"{fixed} is immutable or append-only", rival=fixed)
+    return None
+
+
+def _has_place(disk: Disk, path: str, forward: tuple[Step, ...]) -> bool:
+    """Return whether the folder that is to hold a path is there, or comes back with the same transaction."""
+    folder = parent(path)
+    entry = disk.find(folder)
+    if entry is not None:
+        return entry.kind is Kind.DIRECTORY
+    comes_back = any(s.shape is Shape.RETIRE and s.made_of == "directory" and s.source == folder for s in forward)
+    return comes_back and _has_place(disk, folder, forward)
+
+
 def _is(disk: Disk, path: str, digest: str) -> bool:
     entry = disk.find(path)
     return entry is not None and entry.kind is Kind.FILE and disk.sha256(path) == digest
 
 
-def _bring_back(disk: Disk, step: Step) -> Step | Skip | None:
+def _bring_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:
     source = step.source or ""
     if disk.find(source) is not None:
         return None
+    if not _has_place(disk, source, forward):
+        return Skip(
+            path=source, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot come back there"
+        )
     home = disk.domain(parent(source)).home
     base = replace(step, shape=Shape.CREATE, target=source, target_home=home, source=None, expected=None, twin=None)
     if step.made_of == "directory":

@@ -13,7 +13,15 @@ from upgradeconverter import log
 from upgradeconverter.engine.places import ENGINE_FOLDER
 from upgradeconverter.engine.recover import about, open_homes, recover
 from upgradeconverter.engine.remember import note, noting, section, stamp
-from upgradeconverter.engine.run import Run, carry_out, failing_on_record, make_engine_folder, mark_waiting, pending_sources
+from upgradeconverter.engine.run import (
+    Run,
+    carry_out,
+    failing_on_record,
+    last_run,
+    make_engine_folder,
+    mark_waiting,
+    pending_sources,
+)
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import BothDoNotFitError, BoundaryError, TrialWaitsError, UpgradeConverterError, VaultNotUsableError
 from upgradeconverter.model.operation import Skip
@@ -195,4 +203,4 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
         return
     make_engine_folder(run.disk)
     mark_waiting(run)
-    stamp(session, layout, known, ended=run.identity if changed else "", changed=changed)
+    stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)

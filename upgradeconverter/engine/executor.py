@@ -178,6 +178,7 @@ class Executor:
             try:
                 for step in group:
                     handlers.check_source(self.disk, step, deep=False)
+                    handlers.check_unused(self.work, step)
             except StepRefusedError as refused:
                 self._drop(group, refused.reason, refused.detail)
 
@@ -200,6 +201,9 @@ class Executor:
                 if other != group and any((step.target or "").startswith(inside) for step in other):
                     self._drop(other, reason, f"{folder} cannot be made: {detail}")
         for step in group:
+            if step.group == 0 and step.shape is Shape.CREATE and step not in self.idle:
+                # A later wave may need it still.
+                self.idle += (step,)
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
@@ -209,12 +213,12 @@ class Executor:
         self.steps = tuple(step for step in self.steps if step.number not in gone)
 
     def _drop_idle_folders(self) -> None:
-        """Leave out new directories that only dropped steps needed; a later wave may need them still."""
+        """Leave out new directories that only dropped steps needed."""
         folders = tuple(s for s in self.steps if s.group == 0 and s.shape is Shape.CREATE and s.made_of == "directory")
         wanted = folders_wanted(folders, (step for step in self.steps if step not in folders))
-        self.idle += (idle := tuple(step for step in folders if step not in wanted))
-        for step in idle:
-            self._drop((step,), None, "nothing goes into it")
+        for step in folders:
+            if step not in wanted and step in self.steps:
+                self._drop((step,), None, "nothing goes into it")
 
     # --- staging -------------------------------------------------------------------------------------------------------
 
@@ -288,7 +292,7 @@ class Executor:
 
     def _read_back(self) -> None:
         for step in self.steps:
-            if step.shape is not Shape.COPY or step.method == "link":
+            if step.shape is not Shape.COPY or step.omissions or step.method == "link":
                 continue
             if self.read_back == "sample" and step.number % 16:
                 continue
@@ -327,6 +331,15 @@ class Executor:
     def confirm(self) -> None:
         """Let a trial become lasting; from then on it is finished like any other."""
         self.machine.move("confirm")
+
+    def let_go(self, steps: tuple[Step, ...]) -> None:
+        """Put back what there is of steps of which somebody deleted something since, and go on without them."""
+        for step in steps:
+            handlers.back(self.work, step)
+            detail = f"{step.source if self.disk.find(step.target or '') else step.target or step.source} was deleted by somebody"
+            reason = Reason.CHANGED_MEANWHILE
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
+        self.steps = tuple(step for step in self.steps if step not in steps)
 
     def _tidy(self) -> None:
         """Sweep a closed transaction; what the disk refuses now is left to the next start, for the wave itself is done."""
@@ -410,7 +423,7 @@ class Executor:
         for step in reversed(self.steps):
             if step.shape in (Shape.COPY, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
                 self._make_folder(stage_folder(step.target_home, self.txid))
-            if handlers.was_written_to(self.work, step):
+            if handlers.is_to_be_kept(self.work, step):
                 self._make_folder(parent(quarantine_path(step.target_home, self.txid, step.number)))
             kept = handlers.back(self.work, step)
             result = StepResult(step=step, status=ItemStatus.UNDONE)
@@ -427,7 +440,7 @@ class Executor:
     def _check_homes(self) -> None:
         """Raise OSError unless every domain is there: names in a vault that was locked meanwhile only look absent."""
         for home in self.homes:
-            if home and (self.disk.vault_state(home) == "locked" or self.disk.domain(home).home != home):
+            if not is_reachable(self.disk, home):
                 raise OSError(errno.ENOKEY, "the vault was locked or unmounted meanwhile", home)
 
     # --- helpers -------------------------------------------------------------------------------------------------------
@@ -454,6 +467,11 @@ class Executor:
         for folder in reversed(missing):
             self.disk.make_directory(folder, _PRIVATE)
             self.disk.sync_directory(parent(folder))
+
+
+def is_reachable(disk: Disk, home: str) -> bool:
+    """Return whether a domain is there: names in a vault that is locked or not mounted only look absent."""
+    return not home or (disk.vault_state(home) != "locked" and disk.domain(home).home == home)
 
 
 def sweep_home(disk: Disk, home: str, txid: str) -> None:

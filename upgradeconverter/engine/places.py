@@ -8,7 +8,8 @@ from upgradeconverter.model.entry import XATTR_PREFIX
 __all__ = ["ENGINE_FOLDER", "XATTR_PREFIX"]
 
 JOURNAL = f"{ENGINE_FOLDER}/journal"
-PREVIOUS_JOURNAL = f"{ENGINE_FOLDER}/journal.previous"
+# Journals of earlier runs, the latest first.
+EARLIER_JOURNALS = (f"{ENGINE_FOLDER}/journal.previous", f"{ENGINE_FOLDER}/journal.before")
 LEDGER = f"{ENGINE_FOLDER}/ledger"
 STAMP = f"{ENGINE_FOLDER}/stamp"
 QUARANTINE = "quarantine"

@@ -13,7 +13,7 @@ from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payl
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.steps import StepRefusedError, check_source
-from upgradeconverter.errors import NothingToRollBackError, UnknownStateError, WedgedError
+from upgradeconverter.errors import UnknownStateError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.plan import Shape
@@ -82,9 +82,13 @@ def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Execu
     return executor
 
 
-def judge(executor: Executor, last: RecordKind) -> Verdict:
-    """Return what the disk allows for a transaction; UnknownStateError names the step that fits no row."""
+def judge(executor: Executor, last: RecordKind) -> tuple[Verdict, tuple[Step, ...]]:
+    """Return what the disk allows for a transaction, and the steps of which somebody deleted something.
+
+    UnknownStateError names the step that fits no row.
+    """
     verdicts = []
+    alone = []
     for step in executor.steps:
         who = executor.work.who(step, ours_only=last in _OURS_ONLY)
         verdict = decide(step.shape, last, who)
@@ -92,8 +96,10 @@ def judge(executor: Executor, last: RecordKind) -> Verdict:
             raise UnknownStateError(executor.txid, step.number, last.value, f"{who} ({step.source} -> {step.target})")
         if verdict is Verdict.FORTH and last is RecordKind.STAGED and step.shape is Shape.COPY and "G" in who:
             verdict = _unless_changed(executor, step)
+        if verdict is Verdict.ALONE:
+            alone.append(step)
         verdicts.append(verdict)
-    return decide_all(tuple(verdicts))
+    return decide_all(tuple(verdicts)), tuple(alone)
 
 
 def _unless_changed(executor: Executor, step: Step) -> Verdict:
@@ -108,24 +114,25 @@ def _unless_changed(executor: Executor, step: Step) -> Verdict:
 def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False) -> tuple[Recovery, ...]:
     """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
 
-    One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. Trials that wait
-    are left alone, but for `undo`.
+    One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. One that is past
+    the point up to which it can be undone is finished as well, and has to be turned round. Trials that wait are left alone, but
+    for `undo`.
 
     Raises:
         UnknownStateError: nothing was touched.
         WedgedError: the disk refused.
-        NothingToRollBackError: with `undo`, a transaction is past the point up to which it can be undone.
     """
     settle(disk, view)
     concerned = tuple(t for t in view.transactions if t.is_open or (undo and t.is_waiting))
     pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in concerned]
     judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
     done = []
-    for transaction, executor, verdict in reversed(judged):
-        backwards = verdict is Verdict.BACK or (undo and not is_backward(transaction))
-        if backwards and verdict is not Verdict.BACK:
-            check_undo(executor)
+    for transaction, executor, judgement in reversed(judged):
+        verdict, alone = judgement
+        backwards = verdict is Verdict.BACK or (undo and not is_backward(transaction) and _can_undo(executor))
         try:
+            if not backwards:
+                executor.let_go(alone)
             backwards = backwards or not _went_forth(executor)
             if backwards:
                 executor.go_back()
@@ -171,12 +178,10 @@ def settle(disk: Disk, view: JournalView) -> None:
             disk.sync_filesystem(home)
 
 
-def check_undo(executor: Executor) -> None:
-    """Raise NothingToRollBackError unless every step can still be taken back."""
-    for step in executor.steps:
-        who = executor.work.who(step, ours_only=True)
-        if decide(step.shape, RecordKind.UNDO, who) is Verdict.REFUSE:
-            raise NothingToRollBackError(f"step {step.number} past its undo: {who}")
+def _can_undo(executor: Executor) -> bool:
+    """Return whether every step can still be taken back; else what is finished has to be turned round."""
+    who = ((step.shape, executor.work.who(step, ours_only=True)) for step in executor.steps)
+    return all(decide(shape, RecordKind.UNDO, found) is not Verdict.REFUSE for shape, found in who)
 
 
 def sweep_closed(disk: Disk, view: JournalView) -> None:

@@ -141,7 +141,8 @@ def as_text(report: Report) -> str:
     """Return the report for people."""
     lines = [f"{report.command} {report.phase}: {report.outcome.value.replace('-', ' ')}"]
     if report.source is not None and report.outcome is not Outcome.INFORMATION:
-        lines.append(f"  layout {report.source}" + (f" -> {report.target}" if report.target != report.source else ""))
+        way = "->" if report.items else "as it is; wanted:"
+        lines.append(f"  layout {report.source}" + (f" {way} {report.target}" if report.target != report.source else ""))
     lines += [f"  recovered: transaction {r['txid']} after {r['last']}: {r['result']}" for r in report.recovered]
     for item in report.items:
         arrow = f" -> {item['target']}" if item["target"] and item["target"] != item["source"] else ""

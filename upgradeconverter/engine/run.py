@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import log
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.executor import executor_for, steps_from_payload
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, PREVIOUS_JOURNAL, WAITING, parent
+from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
 from upgradeconverter.engine.recover import BACKWARD, about, is_backward
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.errors import DiskRefusedError, UpgradeConverterError
@@ -157,17 +157,32 @@ def open_journal(run: Run) -> None:
         return
     view = run.journal.read(repair=True)
     done = (*done_forward(view), *view.waiting)
-    is_whole = not any(is_backward(transaction) for transaction in view.transactions)
-    last = str(about(done[-1]).get("run", "")) if done else ""
+    finished = [t for t in view.transactions if t.last is RecordKind.DONE]
+    is_whole = not view.waiting and (not finished or not is_backward(finished[-1]))
+    last = last_run(view)
     known = run.session.stamp()
     if not done:
         run.journal.discard()
-    elif is_whole and not view.waiting and known is not None and known.run == last:
-        run.disk.remove(PREVIOUS_JOURNAL)
-        run.journal.archive(PREVIOUS_JOURNAL)
+    elif is_whole and known is not None and known.run == last:
+        _archive(run)
     else:
         run.identity = run.report.run = last
     run.has_begun = True
+
+
+def _archive(run: Run) -> None:
+    """Put the journal aside; two earlier ones are kept, since the run that begins may turn out to do nothing."""
+    latest, oldest = EARLIER_JOURNALS
+    if run.disk.find(latest) is not None:
+        run.disk.remove(oldest)
+        run.disk.rename(latest, oldest)
+    run.journal.archive(latest)
+
+
+def last_run(view: JournalView) -> str:
+    """Return the identity of the last run that did something, or an empty text."""
+    done = [t for t in view.transactions if t in done_forward(view) or t.is_waiting]
+    return str(about(done[-1]).get("run", "")) if done else ""
 
 
 def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
@@ -216,7 +231,8 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
             # What earlier waves did stays done and is told; this wave was put back.
             results.extend(executor.results.values())
             raise
-        idle = tuple(step for step in (*idle, *executor.idle) if step not in executor.steps)
+        left = {step.number: step for step in (*idle, *executor.idle)}
+        idle = tuple(step for _, step in sorted(left.items()) if step not in executor.steps)
         touched += executor.touched
         yield executor.txid
 

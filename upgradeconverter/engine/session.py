@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.places import JOURNAL, LEDGER, PREVIOUS_JOURNAL, QUARANTINE, STAMP, WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.places import EARLIER_JOURNALS, JOURNAL, LEDGER, QUARANTINE, STAMP, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.stamp import Stamp, read_stamp
 from upgradeconverter.errors import (
     EngineFolderError,
     OtherPackError,
+    PackDamagedError,
     UnknownLayoutError,
     UnknownReleaseError,
+    UpgradeConverterError,
     VaultLockedError,
     VaultMissingError,
     VaultNotUsableError,
@@ -24,17 +27,16 @@ from upgradeconverter.planning.scan import read_document, read_folder, scan
 from upgradeconverter.planning.survey import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from upgradeconverter.disk.port import Disk
-    from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.layout import Layout
     from upgradeconverter.model.operation import Proposal, Skip
     from upgradeconverter.model.plan import Plan, Trial
 
 
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
-_OWN_FILES = (JOURNAL, PREVIOUS_JOURNAL, LEDGER, STAMP)
+_OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, STAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,24 +150,36 @@ class Session:
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             inventory, skips = scan(self.disk, migration.reads)
             found.extend(skips)
-            proposals.append(
-                migration.plan(DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory)),
-            )
+            state = DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory)
+            with self._blaming(migration.id):
+                proposals.append(migration.plan(state))
         facts = survey(self.disk, [operation for proposal in proposals for operation in proposal.operations])
         concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
-        return plan(
-            proposals,
-            facts,
-            self.layout(),
-            pack=self.pack.name,
-            source=self.source_label(),
-            agents=self.agents,
-            found=tuple(found),
-            warnings=checkpoint.warnings if concerned else (),
-            may_rename=may_rename,
-            trial=self.trial,
-            pending=self.pending,
-        )
+        source = self.source_label()
+        with self._blaming(", ".join(proposal.migration for proposal in proposals)):
+            return plan(
+                proposals,
+                facts,
+                self.layout(),
+                pack=self.pack.name,
+                source=source,
+                agents=self.agents,
+                found=tuple(found),
+                warnings=checkpoint.warnings if concerned else (),
+                may_rename=may_rename,
+                trial=self.trial,
+                pending=self.pending,
+            )
+
+    @contextmanager
+    def _blaming(self, migrations: str) -> Iterator[None]:
+        """Turn a mistake in a pack, such as a slot that its layout does not have, into PackDamagedError."""
+        try:
+            yield
+        except (UpgradeConverterError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise PackDamagedError(self.pack.name, f"migration {migrations}", f"expected a plan, found {error!r}") from error
 
     def vault_problem(self, phase: Phase) -> UpgradeConverterError | None:
         """Return why a phase must not touch anything, or None."""

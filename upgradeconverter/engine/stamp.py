@@ -143,6 +143,10 @@ def write_stamp(disk: Disk, stamp: Stamp) -> None:
     if len(content) > LIMIT:
         # So much was left alone that nobody would read the stamp back; without sections every start looks for itself.
         content = encode(replace(stamp, sections=()))
+    if disk.find(STAMP) is None and _fresh_stamp(disk) is not None:
+        # It is the only one there is.
+        disk.rename(_FRESH, STAMP)
+        disk.sync_directory(ENGINE_FOLDER)
     disk.remove(_FRESH)
     disk.write_file(_FRESH, content, Attributes(mode=0o600))
     disk.sync_file(_FRESH)

@@ -132,7 +132,7 @@ def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
     if step.method == "link":
         _stage_second_name(work, step)
         return None
-    _check_unused(work, step)
+    check_unused(work, step)
     additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
     order = CopyOrder(
         source=source,
@@ -230,22 +230,24 @@ def _rename_what_was_planned(work: Work, step: Step) -> None:
 
 def retire(work: Work, step: Step) -> StepRefusedError | None:
     """Put the source away; returns why it was left where it is, when it changed since the plan."""
-    if step.shape is Shape.RENAME and step.omissions:
-        inside = f"{step.target}/{step.omissions[0]}"
-        if work.disk.find(inside) is not None and work.disk.find(work.trash_path(step)) is None:
-            work.disk.rename(inside, work.trash_path(step))
+    if step.shape is Shape.RENAME and step.omissions and work.disk.find(work.trash_path(step)) is None:
+        refused = _retire_addition(work, step)
+        if refused is not None:
+            return refused
     if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.RENAME) or work.disk.find(step.source or "") is None:
         return None
     if step.shape is Shape.RENAME or work.disk.find(work.trash_path(step)) is not None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
     if step.operation == "Copy":
         return None
-    if step.method == "link":
-        return _retire_name(work, step)
+    return _retire_name(work, step) if step.method == "link" else _retire_source(work, step)
+
+
+def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
     try:
         check_source(work.disk, step, deep=True)
         _check_emptied(work, step)
-        _check_unused(work, step)
+        check_unused(work, step)
     except StepRefusedError as refused:
         return refused
     work.disk.rename(step.source or "", work.trash_path(step))
@@ -261,6 +263,25 @@ def _retire_name(work: Work, step: Step) -> StepRefusedError | None:
     return None
 
 
+def _retire_addition(work: Work, step: Step) -> StepRefusedError | None:
+    """Take out what was added inside, unless somebody wrote to it since; nobody may be quicker than the second look."""
+    inside, trash = f"{step.target}/{step.omissions[0]}", work.trash_path(step)
+    if work.disk.find(inside) is None:
+        return None
+    digest = next((digest for name, digest in step.additions if name == step.omissions[0]), None)
+    if digest is None or _is(work, inside, digest):
+        work.disk.rename(inside, trash)
+        if digest is None or (_is(work, trash, digest) and not work.disk.is_open(trash)):
+            return None
+        work.disk.rename(trash, inside)
+    return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{inside} was written to, so it stays")
+
+
+def _is(work: Work, path: str, digest: str) -> bool:
+    entry = work.disk.find(path)
+    return entry is not None and entry.kind is Kind.FILE and work.disk.sha256(path) == digest
+
+
 def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     """Look once more at what was put away: somebody may have been quicker, and goes on finding it where it was."""
     trash, expected = work.disk.find(work.trash_path(step)), step.expected
@@ -272,9 +293,9 @@ def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
 
 
-def _check_unused(work: Work, step: Step) -> None:
-    # Whoever has opened it may still write to it.
-    if work.disk.is_open(step.source or ""):
+def check_unused(work: Work, step: Step) -> None:
+    """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it."""
+    if step.shape in (Shape.COPY, Shape.RETIRE) and step.method != "link" and work.disk.is_open(step.source or ""):
         raise StepRefusedError(Reason.IN_USE, f"{step.source} is open in another process")
 
 
@@ -312,14 +333,13 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
     return kept
 
 
-def was_written_to(work: Work, step: Step) -> bool:
-    """Return whether somebody wrote to a copy after it was published."""
-    mark = work.marks.get(step.number)
-    return (
-        mark is not None
-        and "T" in work.who(step, ours_only=True)
-        and work.disk.survey(work.target_path(step)).fingerprint != mark
-    )
+def is_to_be_kept(work: Work, step: Step) -> bool:
+    """Return whether a published copy is more than a copy: somebody wrote to it since, or deleted what it was made from."""
+    who = work.who(step, ours_only=True)
+    if "T" not in who or step.number not in work.marks:
+        return False
+    is_only_one = step.shape is Shape.COPY and "S" not in who and "X" not in who
+    return is_only_one or work.disk.survey(work.target_path(step)).fingerprint != work.marks[step.number]
 
 
 def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
@@ -329,11 +349,11 @@ def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
     elif step.made_of == "directory":
         # Left when someone has put something into it meanwhile; an empty directory harms nobody.
         disk.remove_directory(target)
-    elif was_written_to(work, step):
+    elif is_to_be_kept(work, step):
         aside = quarantine_path(step.target_home, work.txid, step.number)
         disk.rename(target, aside)
         disk.sync_directory(parent(aside))
-        return StepRefusedError(Reason.DIVERGED, f"{target} was written to since it was published; it was set aside as {aside}")
+        return StepRefusedError(Reason.DIVERGED, f"{target} was written to, or is the only one left; it was set aside as {aside}")
     elif disk.find(work.stage_path(step)) is None:
         disk.rename(target, work.stage_path(step))
     return None
@@ -373,15 +393,16 @@ __all__ = [
     "Work",
     "back",
     "check_source",
+    "check_unused",
     "flip",
     "folders_of_flip",
     "folders_of_retire",
     "is_changed",
+    "is_to_be_kept",
     "join",
     "quarantined",
     "retire",
     "retires",
     "stage",
     "touched_folders",
-    "was_written_to",
 ]

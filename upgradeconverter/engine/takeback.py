@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from upgradeconverter import log
 from upgradeconverter.engine.backward import backward_plan
 from upgradeconverter.engine.convert import open_details
-from upgradeconverter.engine.executor import steps_from_payload
-from upgradeconverter.engine.places import PREVIOUS_JOURNAL
+from upgradeconverter.engine.executor import is_reachable, steps_from_payload
+from upgradeconverter.engine.places import EARLIER_JOURNALS
 from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, mark_waiting
+from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -26,7 +27,6 @@ from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
     from upgradeconverter.journal.log import Transaction
-    from upgradeconverter.model.plan import Plan
 
 _BACK = "back"
 
@@ -41,12 +41,17 @@ def take_back(run: Run) -> None:
     with failing_on_record(run, "all"):
         view = _view(run)
         first = _first(view)
-        _check_vault(run, view)
         stamp(run.session, run.session.carried_label())
         for recovery in recover(run.disk, run.journal, view, undo=True):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
-        plan = _plan(run, done_forward(run.journal.read(repair=True)))
-        carry_out(run, plan, _BACK, BACKWARD)
+        run.show()
+        for transaction in reversed(done_forward(run.journal.read(repair=True))):
+            # One after the other: what a later one moved on has to be back before the earlier one is looked at.
+            plan = backward_plan(run.disk, transaction, pack=run.session.pack.name)
+            phase = f"{_BACK} {transaction.txid}"
+            run.plans[phase] = plan
+            run.show()
+            carry_out(run, plan, phase, BACKWARD)
     layout = str(about(first).get("source", "")) or run.session.pack.order.labels[0]
     _conclude(run, layout)
 
@@ -55,10 +60,15 @@ def foresee_taking_back(run: Run) -> None:
     """Fill the report with what `take_back` would do; changes nothing (D6)."""
     view = run.journal.read(repair=False)
     if not _has_work(view):
-        view = Journal(run.disk, PREVIOUS_JOURNAL).read(repair=False)
+        view = _earlier(run)[1]
     _first(view)
     run.report.details.update(open_details(view))
-    _plan(run, done_forward(view))
+    arriving: set[str] = set()
+    for transaction in reversed(done_forward(view)):
+        plan = backward_plan(run.disk, transaction, pack=run.session.pack.name, arriving=frozenset(arriving))
+        arriving.update(step.target for step in plan.steps if step.target is not None)
+        run.plans[f"{_BACK} {transaction.txid}"] = plan
+    run.show()
     run.report.outcome = Outcome.PLANNED
 
 
@@ -66,15 +76,27 @@ def _has_work(view: JournalView) -> bool:
     return bool(view.open or view.waiting or done_forward(view))
 
 
+def _earlier(run: Run) -> tuple[str, JournalView]:
+    """Return the latest of the journals that were put aside, and what it says."""
+    for name in EARLIER_JOURNALS:
+        view = Journal(run.disk, name).read(repair=False)
+        if _has_work(view):
+            return name, view
+    return "", JournalView()
+
+
 def _view(run: Run) -> JournalView:
     """Return the journal of the last run that did something; the one that was put aside becomes the present one again."""
     view = run.journal.read(repair=True)
-    if _has_work(view) or not _has_work(Journal(run.disk, PREVIOUS_JOURNAL).read(repair=False)):
-        return view
-    sweep_closed(run.disk, view)
-    run.journal.discard()
-    run.journal.restore(PREVIOUS_JOURNAL)
-    return run.journal.read(repair=True)
+    name, earlier = ("", view) if _has_work(view) else _earlier(run)
+    _check_vault(run, earlier)
+    if name:
+        sweep_closed(run.disk, view)
+        run.journal.discard()
+        run.journal.restore(name)
+        view = run.journal.read(repair=True)
+        stamp(run.session, run.session.carried_label(), ended=last_run(view))
+    return view
 
 
 def _first(view: JournalView) -> Transaction:
@@ -83,12 +105,6 @@ def _first(view: JournalView) -> Transaction:
     if not found:
         raise NothingToRollBackError("none that changed anything and was not taken back")
     return found[0]
-
-
-def _plan(run: Run, done: tuple[Transaction, ...]) -> Plan:
-    run.plans[_BACK] = backward_plan(run.disk, done, pack=run.session.pack.name)
-    run.show()
-    return run.plans[_BACK]
 
 
 def _check_vault(run: Run, view: JournalView) -> None:
@@ -107,19 +123,29 @@ def _check_vault(run: Run, view: JournalView) -> None:
 def _conclude(run: Run, layout: str) -> None:
     report = run.report
     report.outcome = Outcome.DONE
-    left = bool(run.plans[_BACK].skips) or any(result.status is ItemStatus.LEFT for result in run.all_results)
+    log.event("run-done", run=run.identity, outcome=report.outcome.value)
+    left = any(plan.skips for plan in run.plans.values()) or any(r.status is ItemStatus.LEFT for r in run.all_results)
     if left:
         report.exit_status = EXIT_DEVIATIONS
         report.warn("not everything could be taken back; what was left is named with its reason, and can be taken back later")
     with noting(report):
         note(run.disk, report, "all")
-        stamp(run.session, layout)
         mark_waiting(run)
         if not left:
-            view = run.journal.read(repair=True)
-            sweep_closed(run.disk, view)
-            _restore_times(run, view)
-            run.journal.discard()
+            stamp(run.session, layout)
+            _forget(run)
+
+
+def _forget(run: Run) -> None:
+    """Let a journal go that was taken back as a whole, once nothing of it is left anywhere."""
+    view = run.journal.read(repair=True)
+    for home in dict.fromkeys(home for t in view.transactions for home in open_homes(t) if home):
+        if not is_reachable(run.disk, home):
+            run.report.warn(f"{home} cannot be reached any more; what may be left there is removed by a later start")
+            return
+    sweep_closed(run.disk, view)
+    _restore_times(run, view)
+    run.journal.discard()
 
 
 def _restore_times(run: Run, view: JournalView) -> None:

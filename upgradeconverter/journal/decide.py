@@ -20,20 +20,22 @@ class Verdict(StrEnum):
     """What the disk allows for one step.
 
     FORTH: go on from here (each handler finds out what is left to be done). BACK: put back, nothing is lost by it.
+    ALONE: somebody deleted something of this step since; what there is of it is put back, and the other steps go on.
     REFUSE: not a state of ours.
     """
 
     FORTH = "forth"
     BACK = "back"
+    ALONE = "alone"
     REFUSE = "refuse"
 
 
-_F, _B = Verdict.FORTH, Verdict.BACK
+_F, _B, _A = Verdict.FORTH, Verdict.BACK, Verdict.ALONE
 
 _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
     Shape.COPY: {
         # Nothing was published yet: whatever else there is, the source is what counts.
-        RecordKind.BEGIN: {"S...": _B, "SG..": _B, "S.T.": _B, "SGT.": _B},
+        RecordKind.BEGIN: {"S...": _B, "SG..": _B, "S.T.": _B, "SGT.": _B, ".G..": _B, "....": _B},
         RecordKind.STAGED: {
             "SG..": _F,
             "S.T.": _F,
@@ -41,17 +43,21 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
             # The name was taken by someone else, or the staged copy is gone: the source is whole, so go back.
             "SGT.": _B,
             "S...": _B,
+            # The source was deleted, and with it, or before it was published, the new one.
+            ".G..": _F,
+            "....": _A,
         },
         RecordKind.COMMITTED: {
             "S.T.": _F,
             "..TX": _F,
             "..T.": _F,
             "S.TX": _F,
-            # The target went away again: the source or the trash is the only copy.
-            "S...": _B,
-            "...X": _B,
+            # The target was deleted: the source or the trash is the only copy.
+            "S...": _A,
+            "...X": _A,
+            "....": _A,
         },
-        RecordKind.RETIRED: {"..TX": _F, "..T.": _F, "S.TX": _F, "S.T.": _F},
+        RecordKind.RETIRED: {"..TX": _F, "..T.": _F, "S.TX": _F, "S.T.": _F, "...X": _A, "....": _A, "S...": _A},
         RecordKind.UNDO: {
             "S...": _B,
             "SG..": _B,
@@ -60,14 +66,16 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
             "..TX": _B,
             ".G.X": _B,
             "...X": _B,
+            ".G..": _B,
+            "....": _B,
         },
     },
     Shape.RENAME: {
-        RecordKind.BEGIN: {"S...": _B, "S.T.": _B},
-        RecordKind.STAGED: {"S...": _F, "..T.": _F, "S.T.": _B},
-        RecordKind.COMMITTED: {"..T.": _F, "S.T.": _F, "S...": _B},
-        RecordKind.RETIRED: {"..T.": _F, "S.T.": _F, "S...": _F},
-        RecordKind.UNDO: {"S...": _B, "..T.": _B},
+        RecordKind.BEGIN: {"S...": _B, "S.T.": _B, "....": _B},
+        RecordKind.STAGED: {"S...": _F, "..T.": _F, "S.T.": _B, "....": _A},
+        RecordKind.COMMITTED: {"..T.": _F, "S.T.": _F, "S...": _A, "....": _A},
+        RecordKind.RETIRED: {"..T.": _F, "S.T.": _F, "S...": _F, "....": _F},
+        RecordKind.UNDO: {"S...": _B, "..T.": _B, "....": _B},
     },
     Shape.CREATE: {
         RecordKind.BEGIN: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
@@ -77,12 +85,12 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
         RecordKind.UNDO: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
     },
     Shape.RETIRE: {
-        RecordKind.BEGIN: {"S...": _B},
-        RecordKind.STAGED: {"S...": _F},
-        RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F},
+        RecordKind.BEGIN: {"S...": _B, "....": _B},
+        RecordKind.STAGED: {"S...": _F, "....": _A},
+        RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F, "....": _A},
         # `S...`: it had changed since the plan and was left where it is.
         RecordKind.RETIRED: {"...X": _F, "S..X": _F, "....": _F, "S...": _F},
-        RecordKind.UNDO: {"S...": _B, "...X": _B},
+        RecordKind.UNDO: {"S...": _B, "...X": _B, "....": _B},
     },
     Shape.ADJUST: {
         RecordKind.BEGIN: {"..T.": _B, "....": _B},
@@ -110,7 +118,10 @@ def decide(shape: Shape, last: RecordKind, who: str) -> Verdict:
 
 
 def decide_all(verdicts: tuple[Verdict, ...]) -> Verdict:
-    """Return the verdict for a transaction: one refusal refuses it, one step that must go back takes all back."""
+    """Return the verdict for a transaction: one refusal refuses it, one step that must go back takes all back.
+
+    Steps that stand alone have no say.
+    """
     if Verdict.REFUSE in verdicts:
         return Verdict.REFUSE
     return Verdict.BACK if Verdict.BACK in verdicts else Verdict.FORTH

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import stat
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from upgradeconverter.errors import PackDamagedError, UnknownPackError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SYSTEM_ROOT = "/usr/lib/upgradeconverter/migrations"
+# Who could change the engine itself could not do more by changing a pack.
+_OWNER_OF_THE_ENGINE = os.stat(__file__).st_uid
 _MODULE = "upgradeconverter_pack_"
 
 
@@ -64,8 +67,9 @@ def load(name: str, extra: Iterable[str] = ()) -> Pack:
         loaded = importlib.util.module_from_spec(spec)
         sys.modules[_MODULE + name] = loaded
         try:
-            spec.loader.exec_module(loaded)
-        except Exception as error:
+            with redirect_stdout(sys.stderr):
+                spec.loader.exec_module(loaded)
+        except (Exception, SystemExit) as error:
             del sys.modules[_MODULE + name]
             raise PackDamagedError(name, folder, f"expected a pack that loads, found {error!r}") from error
     pack = getattr(loaded, "PACK", None)
@@ -93,7 +97,7 @@ def _check_one(name: str, path: str) -> None:
         # What a link leads to may lie in a folder that somebody else can change.
         raise PackDamagedError(name, path, "expected a file or folder, found a link")
     facts = os.lstat(path)
-    if facts.st_uid not in (0, os.geteuid()):
+    if facts.st_uid not in (0, os.geteuid(), _OWNER_OF_THE_ENGINE):
         raise PackDamagedError(name, path, f"expected owner root, found uid {facts.st_uid}")
     if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
         raise PackDamagedError(name, path, "expected no write permission for others")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.recover import executor_of, open_homes, recover
+from upgradeconverter.engine.recover import executor_of, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting, pending_sources
 from upgradeconverter.errors import WedgedError
@@ -29,6 +29,7 @@ def confirm(run: Run) -> None:
     """
     view = run.journal.read(repair=True)
     if not view.waiting and not view.open:
+        sweep_closed(run.disk, view)
         mark_waiting(run)
         return
     _check_vault(run, view)

@@ -236,6 +236,9 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
             return refused
     if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.RENAME) or work.disk.find(step.source or "") is None:
         return None
+    if step.shape is not Shape.RENAME and _is_one_file(work.disk, work.trash_path(step), step.source or ""):
+        work.disk.remove(step.source or "")
+        return None
     if step.shape is Shape.RENAME or work.disk.find(work.trash_path(step)) is not None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
     if step.operation == "Copy":
@@ -321,7 +324,10 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
         if step.shape is Shape.RENAME:
             whole = step.target if disk.find(step.target or "") is not None else step.source
             origin = f"{whole}/{step.omissions[0]}"
-        disk.rename(work.trash_path(step), origin)
+        if _is_one_file(disk, work.trash_path(step), origin):
+            disk.remove(work.trash_path(step))
+        else:
+            disk.rename(work.trash_path(step), origin)
         disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
@@ -344,8 +350,12 @@ def is_to_be_kept(work: Work, step: Step) -> bool:
 
 def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
     disk, target = work.disk, work.target_path(step)
-    if step.shape is Shape.RENAME:
-        disk.rename(target, step.source or "")
+    origin = (step.source or "") if step.shape is Shape.RENAME else work.stage_path(step)
+    if _is_one_file(disk, origin, target):
+        # A power cut in the middle of a rename can leave both names to one file (seen on btrfs).
+        disk.remove(target)
+    elif step.shape is Shape.RENAME:
+        disk.rename(target, origin)
     elif step.made_of == "directory":
         # Left when someone has put something into it meanwhile; an empty directory harms nobody.
         disk.remove_directory(target)
@@ -354,9 +364,15 @@ def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
         disk.rename(target, aside)
         disk.sync_directory(parent(aside))
         return StepRefusedError(Reason.DIVERGED, f"{target} was written to, or is the only one left; it was set aside as {aside}")
-    elif disk.find(work.stage_path(step)) is None:
-        disk.rename(target, work.stage_path(step))
+    elif disk.find(origin) is None:
+        disk.rename(target, origin)
     return None
+
+
+def _is_one_file(disk: Disk, one: str, other: str) -> bool:
+    first, second = disk.find(one), disk.find(other)
+    is_file = first is not None and first.kind is not Kind.DIRECTORY
+    return is_file and first is not None and second is not None and first.identity == second.identity
 
 
 def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ PERSIST ?=
 PACK ?= eve
 TARGET ?= latest
 JOBS ?= 2
+STATES ?= 100000
+SEED ?= 1
 export PERSIST PACK TARGET
 
 VENV := .venv
@@ -19,10 +21,10 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check fmt clean proto wheel tools static
+.PHONY: help run test check powercut fmt clean proto wheel tools static
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve TARGET=latest
 	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK" --target "$$TARGET"
@@ -35,6 +37,9 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 	$(BIN)/coverage run -m pytest -n $(JOBS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
+	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .

@@ -8,7 +8,8 @@ import pytest
 
 INIT = Path(__file__).parent.parent / "init"
 SNIPPET = INIT / "eve" / "onboot-snippet.sh"
-PHASES = ("pre-vault", "post-vault")
+PHASES = ("pre-vault", "post-vault", "confirm")
+WORDS = {phase: f"{phase} --trial" for phase in PHASES[:2]} | {"confirm": "confirm"}
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +29,9 @@ def copy_units(folder: Path) -> None:
     for unit in (INIT / "systemd").iterdir():
         text = unit.read_text().replace("ExecStart=/usr/bin/upgradeconverter ", "ExecStart=/bin/true ")
         (folder / unit.name).write_text(text)
+    # These two belong to systemd itself.
+    for target in ("boot-complete", "multi-user"):
+        (folder / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
 
 
 def fake_converter(folder: Path, *statuses: int) -> Path:
@@ -93,7 +97,7 @@ def test_verification_notices_a_wrong_key(tmp_path: Path) -> None:
 def test_unit_starts_its_own_phase(phase: str) -> None:
     """Each unit calls the installed program with the phase of its name and asks for machine-readable output."""
     text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
-    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"/usr/bin/upgradeconverter {phase} --output json"]
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"/usr/bin/upgradeconverter {WORDS[phase]} --output json"]
 
 
 def test_snippet_is_posix_shell() -> None:
@@ -108,7 +112,7 @@ def test_snippet_says_whether_readers_may_start(tmp_path: Path, phase: str, stat
     """Only a converted disk lets the readers start, whatever else the converter says."""
     ended, calls = start_snippet(tmp_path, phase, status)
     assert ended == answer
-    assert set(calls) == {f"{phase} --output json"}
+    assert set(calls) == {f"{WORDS[phase]} --output json"}
 
 
 @pytest.mark.parametrize("statuses", [(5, 5, 0), (137, 0)])

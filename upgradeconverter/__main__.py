@@ -24,6 +24,8 @@ def _words(argv: "list[str]") -> "dict[str, str] | None":
             found["phase"] = word
         elif name in _VALUES:
             found[name] = value if equals else next(words, "")
+        elif word == "--trial":
+            continue  # where there is nothing to do there is nothing to try
         elif word == "-p":
             found["--persist"] = next(words, "")
         else:

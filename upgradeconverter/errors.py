@@ -14,6 +14,9 @@ EXIT_ROLLED_BACK = 4
 EXIT_BUSY = 5
 EXIT_WEDGED = 6
 
+# Of many paths an error names so many.
+_NAMED = 3
+
 EXIT_STATUSES: dict[int, str] = {
     EXIT_DONE: "done, or nothing to do (items left alone by name are not a failure)",
     EXIT_DEVIATIONS: "`verify` found deviations, `rollback` could not take all back, or --strict and something was left",
@@ -154,6 +157,30 @@ class InterruptedRunError(UpgradeConverterError):
     def __init__(self, signal: str) -> None:
         """Name the signal."""
         super().__init__(f"stopped by {signal}; what was under way was put back")
+
+
+class BothDoNotFitError(UpgradeConverterError):
+    """A trial keeps the old layout beside the new one, and there is no room for both."""
+
+    code = "BothDoNotFit"
+    hint = "Free space, or let what does not fit be converted for good with --when-short irreversible."
+
+    def __init__(self, paths: tuple[str, ...], detail: str) -> None:
+        """Name what does not fit, and where."""
+        more = len(paths) - _NAMED
+        named = ", ".join(repr(path) for path in paths[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        super().__init__(f"{named}: expected room for both the old and the new one, found {detail}")
+
+
+class TrialWaitsError(UpgradeConverterError):
+    """A trial waits to be confirmed, and what was asked for needs it settled first."""
+
+    code = "TrialWaits"
+    hint = "`upgradeconverter confirm` makes it lasting, `upgradeconverter rollback` takes it back."
+
+    def __init__(self, found: str, wanted: str) -> None:
+        """Name the layout of the trial and the one asked for."""
+        super().__init__(f"a trial of layout {found!r} waits to be confirmed; expected none, or one of {wanted!r}")
 
 
 class UnknownNewerLayoutError(UpgradeConverterError):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
 _LARGEST = 1 << 20
 _PREFIX = "UPGRADECONVERTER_"
-_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "PACK_ROOT", "CONFIG")
+_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "WHEN_SHORT", "PACK_ROOT", "CONFIG")
 _SWITCHES = ("off", "dry-run", "on")
-_READ_BACK = ("all", "sample", "none")
+_CHOICES = {"read_back": ("all", "sample", "none"), "when_short": ("refuse", "irreversible")}
 # chown(2): the largest number of 32 bits means "leave it as it is", so it is nobody's.
 _MOST = (1 << 32) - 2
 
@@ -32,6 +32,8 @@ class Settings:
     Attributes:
         persist: root directory, None: the pack's own default.
         target: layout asked for, None: by the running system.
+        trial: keep the old layout until the new one is confirmed.
+        when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
         agents: (uid, gid) by owner agent; agents that are not named are root.
         pack_roots: folders that hold packs, searched before the built-in ones.
         origins: where each value came from, by name.
@@ -45,6 +47,8 @@ class Settings:
     switched_off: bool = False
     strict: bool = False
     read_back: str = "none"
+    trial: bool = False
+    when_short: str = "refuse"
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     pack_roots: tuple[str, ...] = ()
     file: str = DEFAULT_FILE
@@ -73,17 +77,22 @@ def load(
     ):
         for name, value in source.items():
             values[name], origins[name] = value, origin
+    _check(values, origins)
+    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES)
+    told = tuple(f"{name} in the environment is no setting" for name in unknown)
+    told += tuple(f"{word} on the kernel command line is no setting" for word in command_line.split() if _is_misspelt(word))
+    return Settings(**values, file=file, origins=origins, unknown=told)
+
+
+def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     for name in ("persist", "target", "pack"):
         if values.get(name) == "":
             raise BadSettingError(name, origins[name], "something", "")
     if "\0" in values.get("persist", ""):
         raise BadSettingError("persist", origins["persist"], "a path without NUL", str(values["persist"]))
-    if values.get("read_back", "none") not in _READ_BACK:
-        raise BadSettingError("read_back", origins["read_back"], " or ".join(_READ_BACK), str(values["read_back"]))
-    unknown = sorted(name for name in environment if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NAMES)
-    told = tuple(f"{name} in the environment is no setting" for name in unknown)
-    told += tuple(f"{word} on the kernel command line is no setting" for word in command_line.split() if _is_misspelt(word))
-    return Settings(**values, file=file, origins=origins, unknown=told)
+    for name, choices in _CHOICES.items():
+        if values.get(name, choices[0]) not in choices:
+            raise BadSettingError(name, origins[name], " or ".join(choices), str(values[name]))
 
 
 def _is_misspelt(word: str) -> bool:
@@ -93,7 +102,7 @@ def _is_misspelt(word: str) -> bool:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("persist", "pack", "target", "read_back"):
+    for name in ("persist", "pack", "target", "read_back", "when_short"):
         value = environment.get(f"{_PREFIX}{name.upper()}")
         if value:
             found[name] = value
@@ -132,8 +141,8 @@ def _from_file(path: str) -> dict[str, Any]:
     for name, value in data.items():
         if name == "agents" and isinstance(value, dict):
             found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
-        elif (name in ("pack", "target", "read_back", "persist") and isinstance(value, str)) or (
-            name == "strict" and isinstance(value, bool)
+        elif (name in ("pack", "target", "read_back", "when_short", "persist") and isinstance(value, str)) or (
+            name in ("strict", "trial") and isinstance(value, bool)
         ):
             found[name] = value
         else:

@@ -1,11 +1,17 @@
 #!/bin/sh
-# How EVE starts the conversion. Two callers:
+# How EVE starts the conversion. Three callers:
 #
 #   onboot.sh, once /persist is mounted and the deprecated vaults are unlocked, where it started the converter before:
 #       onboot-snippet.sh pre-vault || true
 #
 #   the vault manager, once the vault is unlocked, before it publishes ConversionComplete:
 #       onboot-snippet.sh post-vault
+#
+#   the base OS manager, once the partition under test has become active, which ends the time of testing:
+#       onboot-snippet.sh confirm || true
+#
+# Both phases convert on trial: what the release before left stays as it is until the third call. A release that fails its test
+# is followed by the one before, which finds all of it.
 #
 # Exit status: 0, the readers of the state may start; 1, they should wait.
 #
@@ -33,8 +39,9 @@ is_switched_off() {
 
 phase=${1-}
 case $phase in
-    pre-vault | post-vault) ;;
-    *) echo "usage: $0 pre-vault|post-vault" >&2; exit 1 ;;
+    pre-vault | post-vault) words="$phase --trial" ;;
+    confirm) words=confirm ;;
+    *) echo "usage: $0 pre-vault|post-vault|confirm" >&2; exit 1 ;;
 esac
 
 if is_switched_off; then
@@ -48,7 +55,8 @@ fi
 
 while :; do
     status=0
-    "$CONVERTER" "$phase" --output json || status=$?
+    # shellcheck disable=SC2086 # they are words
+    "$CONVERTER" $words --output json || status=$?
     case $status in
         0) exit 0 ;;
         1) say "done; some items were left as they are, the report names them"; exit 0 ;;

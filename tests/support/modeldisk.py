@@ -584,6 +584,16 @@ class ModelDisk:
         self._set(inode, attributes)
         return inode
 
+    def make_hard_link(self, source: str, path: str) -> int:
+        """See `Disk`."""
+        self._call(path)
+        inode = self._need(source)
+        put = self._free_slot(path)
+        if self._home(_split(source)[0]) != self._home(_split(path)[0]):
+            raise _error(errno.EXDEV, path)
+        self._name(inode, put=put)
+        return inode
+
     def make_link(self, path: str, destination: str) -> int:
         """See `Disk`."""
         self._call(path)

@@ -14,12 +14,13 @@ COMMANDS = {
     "plan": "show what a run would do; changes nothing",
     "status": "show which layout the disk carries and what is open",
     "verify": "compare the disk with the target layout, and files with the digests in their names",
+    "confirm": "let a trial last: the old layout goes",
     "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
     "history": "list the runs",
     "packs": "list the systems and layouts that can be converted",
 }
 # Commands that are not about one phase.
-_WHOLE = ("rollback", "history", "packs")
+_WHOLE = ("confirm", "rollback", "history", "packs")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pack", metavar="NAME", help="system whose state this is, default eve")
     made.add_argument("--output", choices=("text", "json"), default="text", help="text for people, JSON for tools")
     made.add_argument("--strict", action="store_const", const=True, help="items left alone are a failure (status 1)")
+    made.add_argument("--trial", action="store_const", const=True, help="keep the old layout until `confirm`")
+    short = "where a trial has no room for both layouts: refuse, or convert for good (irreversible)"
+    made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
     return made

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.disk import lock
 from upgradeconverter.disk.dryrun import read_only
+from upgradeconverter.engine.confirm import confirm as confirm_trial
+from upgradeconverter.engine.confirm import foresee_confirming
 from upgradeconverter.engine.convert import audit, convert
 from upgradeconverter.engine.ledger import read_ledger
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
-from upgradeconverter.engine.run import Run, make_engine_folder
+from upgradeconverter.engine.run import Run, make_engine_folder, pending_sources
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished
 from upgradeconverter.errors import EXIT_DEVIATIONS
@@ -38,11 +40,13 @@ class Context:
 
     def looking(self) -> Run:
         """Return a run that cannot change anything."""
-        return Run(session=replace(self.session, disk=read_only(self.session.disk)), report=self.report)
+        session = replace(self.session, disk=read_only(self.session.disk))
+        return Run(session=session, report=self.report, when_short=self.settings.when_short)
 
     def acting(self) -> Run:
         """Return a run that may change the disk; the lock must be held."""
-        return Run(session=self.session, report=self.report, read_back=self.settings.read_back)
+        settings = self.settings
+        return Run(session=self.session, report=self.report, read_back=settings.read_back, when_short=settings.when_short)
 
 
 @contextmanager
@@ -85,6 +89,7 @@ def status(context: Context) -> None:
             "system release": session.release or "unknown",
             "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
             "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
+            "waiting for confirmation": sorted(pending_sources(view)),
             "set aside": list(set_aside(disk, session.pack.vault)),
         },
     )
@@ -106,6 +111,15 @@ def verify(context: Context) -> None:
     report.details = {"deviations": list(found)}
     report.outcome = Outcome.DEVIATIONS if found else Outcome.INFORMATION
     report.exit_status = EXIT_DEVIATIONS if found else 0
+
+
+def confirm(context: Context) -> None:
+    """Let a trial last; with --dry-run only say what waits."""
+    if context.settings.dry_run:
+        foresee_confirming(context.looking())
+        return
+    with _locked(context):
+        confirm_trial(context.acting())
 
 
 def rollback(context: Context) -> None:
@@ -130,6 +144,7 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "plan": plan,
     "status": status,
     "verify": verify,
+    "confirm": confirm,
     "rollback": rollback,
     "history": history,
 }

@@ -22,6 +22,7 @@ from upgradeconverter.engine.session import Session
 from upgradeconverter.engine.stopping import stopping_politely
 from upgradeconverter.errors import DiskRefusedError, InternalError, PackDamagedError, UnknownPhaseError, UpgradeConverterError
 from upgradeconverter.model.outcome import Outcome
+from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs import find
 from upgradeconverter.settings import Settings, load
 
@@ -80,7 +81,7 @@ def _print(text: str) -> None:
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("persist", "pack", "target", "dry_run", "strict", "read_back")
+    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -114,6 +115,7 @@ def _dispatch(report: Report, settings: Settings) -> None:
             release=release,
             release_file=release_file,
             config=preflight.signature(settings.file),
+            trial=Trial() if settings.trial else None,
         )
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())

@@ -120,6 +120,10 @@ class Disk(Protocol):
         """Make a file that must not exist, with content; return its identity."""
         ...
 
+    def make_hard_link(self, source: str, path: str) -> int:
+        """Give a regular file a second name in the same domain; returns its identity."""
+        ...
+
     def make_link(self, path: str, destination: str) -> int:
         """Make a symbolic link that must not exist; return its identity."""
         ...

@@ -293,6 +293,12 @@ class PosixDisk:
             attrs.apply(fd, name, attributes)
             return identity
 
+    def make_hard_link(self, source: str, path: str) -> int:
+        """See `Disk.make_hard_link`."""
+        with holder(self.root_fd, source) as (from_fd, from_name), holder(self.root_fd, path) as (to_fd, to_name):
+            os.link(from_name, to_name, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
+            return os.stat(to_name, dir_fd=to_fd, follow_symlinks=False).st_ino
+
     def make_link(self, path: str, destination: str) -> int:
         """See `Disk.make_link`."""
         with holder(self.root_fd, path) as (fd, name):

@@ -115,14 +115,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         target_home=there.home,
         after=_without_times(step.before) if entry.kind is not Kind.DIRECTORY else step.before,
         before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid, labels=step.after.labels),
-        expected=Precondition(
-            identity=entry.identity,
-            kind=entry.kind.value,
-            size=entry.size,
-            mtime_ns=entry.mtime_ns,
-            fingerprint=tree.fingerprint,
-            changed_ns=entry.ctime_ns if entry.kind is Kind.DIRECTORY or entry.links == 1 else None,
-        ),
+        expected=Precondition.of(entry, tree.fingerprint),
         sha256=None,
         # A copy leaves them out at once; what is renamed has to know them again when it takes them out.
         additions=tuple((n, digest) for n, digest in (*step.additions, *inside) if n in added) if shape is Shape.RENAME else (),

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
 from upgradeconverter.engine.places import ENGINE_FOLDER
-from upgradeconverter.engine.recover import open_homes, recover
+from upgradeconverter.engine.recover import about, open_homes, recover
 from upgradeconverter.engine.remember import note, noting, section, stamp
-from upgradeconverter.engine.run import Run, carry_out, failing_on_record, last_run, make_engine_folder
+from upgradeconverter.engine.run import (
+    Run,
+    carry_out,
+    failing_on_record,
+    last_run,
+    make_engine_folder,
+    mark_waiting,
+    pending_sources,
+)
 from upgradeconverter.engine.verify import deviations
-from upgradeconverter.errors import BoundaryError, UpgradeConverterError, VaultNotUsableError
+from upgradeconverter.errors import BothDoNotFitError, BoundaryError, TrialWaitsError, UpgradeConverterError, VaultNotUsableError
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
-from upgradeconverter.model.plan import Wave
+from upgradeconverter.model.plan import Trial, Wave
 
 if TYPE_CHECKING:
     from upgradeconverter.journal.log import JournalView
@@ -34,8 +42,9 @@ def audit(run: Run, phase: str) -> None:
     """Fill the report with what `convert` would do; changes nothing (D6)."""
     view = run.journal.read(repair=False)
     run.report.details.update(open_details(view))
+    _mind_the_trial(run, view)
     for each in run.session.phases(phase):
-        plan = run.session.make_plan(each.name)
+        plan = _make_plan(run, each)
         _take(run, plan, each)
         problem = run.session.vault_problem(each)
         if isinstance(problem, VaultNotUsableError):
@@ -50,6 +59,41 @@ def audit(run: Run, phase: str) -> None:
 def open_details(view: JournalView) -> dict[str, Any]:
     """Return the open transactions for the report."""
     return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
+
+
+def _mind_the_trial(run: Run, view: JournalView) -> None:
+    """Leave out what waits for confirmation already; TrialWaitsError when another layout is asked for meanwhile."""
+    if not view.waiting:
+        return
+    layouts = {str(about(transaction).get("target", "")) for transaction in view.waiting}
+    wanted = run.session.target_label()
+    if layouts != {wanted}:
+        raise TrialWaitsError(", ".join(sorted(layouts - {wanted})), wanted)
+    pending = pending_sources(view)
+    run.session = replace(run.session, pending=pending)
+    run.report.details["waiting for confirmation"] = sorted(pending)
+
+
+def _make_plan(run: Run, phase: Phase) -> Plan:
+    """Plan a phase; in a trial, decide what happens where the old and the new layout do not fit side by side."""
+    session = run.session
+    plan = session.make_plan(phase.name)
+    if session.trial is None:
+        return plan
+    at_once = replace(session, trial=None).make_plan(phase.name)
+    short = _short(plan) - _short(at_once)
+    if not short:
+        return plan
+    if run.when_short == "refuse":
+        detail = next(skip.detail for skip in plan.skips if skip.path in short)
+        raise BothDoNotFitError(tuple(sorted(short)), detail)
+    run.report.warn(f"{len(short)} items are converted for good, since there is no room for the old and the new one")
+    run.session = replace(session, trial=Trial(at_once=frozenset(short)))
+    return run.session.make_plan(phase.name)
+
+
+def _short(plan: Plan) -> set[str]:
+    return {skip.path for skip in plan.skips if skip.reason is Reason.NO_SPACE}
 
 
 def _take(run: Run, plan: Plan, phase: Phase) -> None:
@@ -74,8 +118,9 @@ def convert(run: Run, phase: str) -> None:
     with failing_on_record(run, phase):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
+        _mind_the_trial(run, run.journal.read(repair=True))
         for each in run.session.phases(phase):
-            plan = run.session.make_plan(each.name)
+            plan = _make_plan(run, each)
             _take(run, plan, each)
             problem = run.session.vault_problem(each)
             if problem is not None:
@@ -148,11 +193,14 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
     # Everything is converted once the last phase is; where nothing was, although something could be, nothing is.
     if session.pack.phases[-1] in session.phases(phase) and (has_done or not is_curable):
         layout = session.target_label()
-    known = section(replace(session, carried=layout), phase)
+    # While a trial waits each start has to look: the old system may have been there meanwhile.
+    waits = bool(run.journal.read(repair=True).waiting)
+    known = None if waits else section(replace(session, carried=layout), phase)
     if changed:
         note(run.disk, run.report, phase)
     elif run.disk.find(ENGINE_FOLDER) is None and (known is None or not any(sign for _, sign in known.watched)):
         # A disk on which there was never anything to convert is not written to at all.
         return
     make_engine_folder(run.disk)
+    mark_waiting(run)
     stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)

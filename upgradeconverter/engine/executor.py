@@ -71,6 +71,7 @@ class Executor:
         homes: domains that the wave lies in, also where all its steps there were dropped.
         idle: new directories that nothing goes into any more, because what was to go there was dropped.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
+        trial: whether the sources stay until the transaction is confirmed.
     """
 
     disk: Disk
@@ -82,6 +83,7 @@ class Executor:
     run: Mapping[str, Any] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict)
     read_back: str = "none"
+    trial: bool = False
     progress: Progress | None = None
     results: dict[int, StepResult] = field(default_factory=dict)
     homes: tuple[str, ...] = ()
@@ -152,6 +154,7 @@ class Executor:
     def _begin_payload(self) -> dict[str, Any]:
         return {
             "run": dict(self.run),
+            "trial": self.trial,
             "steps": [as_data(step) for step in self.steps],
             "touched": [list(entry) for entry in self.touched],
             "restore": [list(entry) for entry in self.restore],
@@ -251,16 +254,22 @@ class Executor:
         except SourceChangedError as error:
             self._drop(group, Reason.CHANGED_MEANWHILE, str(error))
         except OSError as error:
-            # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
-            reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
-            self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+            self._drop_unless_boundary(group, error)
         else:
             for home, texts in lines.items():
                 manifests.setdefault(home, []).extend(texts)
 
+    def _drop_unless_boundary(self, group: tuple[Step, ...], error: OSError) -> None:
+        if error.errno in _BOUNDARY and any(step.method == "link" for step in group):
+            raise error
+        # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
+        reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
+        self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+
     def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
         claimed = next((s for s in group if s.sha256 is not None), None)
-        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None:
+        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None or self.trial:
+            # On trial the old layout stays as it is, whatever it holds.
             self._drop(group, refused.reason, refused.detail)
             return
         before = self.steps
@@ -282,7 +291,7 @@ class Executor:
 
     def _read_back(self) -> None:
         for step in self.steps:
-            if step.shape is not Shape.COPY or step.omissions:
+            if step.shape is not Shape.COPY or step.omissions or step.method == "link":
                 continue
             if self.read_back == "sample" and step.number % 16:
                 continue
@@ -298,11 +307,29 @@ class Executor:
         self._check_homes()
         if self.machine.state is State.FLIPPING:
             self._flip()
-        if self.machine.state is State.COMMITTED:
+        if self.machine.state is State.COMMITTED and self.trial:
+            self._wait()
+            return
+        if self.machine.state in (State.COMMITTED, State.CONFIRMED):
             self._retire()
         if self.machine.state is State.RETIRED:
             self.machine.move("finish")
             self._tidy()
+
+    def _wait(self) -> None:
+        """Leave a trial as it is: both layouts are whole."""
+        for step in self.steps:
+            self.results.setdefault(step.number, StepResult(step=step, status=ItemStatus.WAITING))
+        self._tidy()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still has to be finished."""
+        return self.machine.state not in (State.DONE, State.ROLLED_BACK)
+
+    def confirm(self) -> None:
+        """Let a trial become lasting; from then on it is finished like any other."""
+        self.machine.move("confirm")
 
     def let_go(self, steps: tuple[Step, ...]) -> None:
         """Put back what there is of steps of which somebody deleted something since, and go on without them."""
@@ -323,7 +350,8 @@ class Executor:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
             handlers.flip(self.work, step)
         for step in self.steps:
-            if step.shape in (Shape.RENAME, Shape.ADJUST) and self.disk.find(step.target or "") is not None:
+            in_place = step.shape in (Shape.RENAME, Shape.ADJUST) or step.method == "link"
+            if in_place and self.disk.find(step.target or "") is not None:
                 self.disk.sync_file(step.target or "")
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
         self.machine.move("check")
@@ -374,7 +402,7 @@ class Executor:
         raise kind("converting", str(error.filename or ""), problem) from error
 
     def _renames(self) -> bool:
-        return any(step.shape is Shape.RENAME for step in self.steps)
+        return any(step.shape is Shape.RENAME or step.method == "link" for step in self.steps)
 
     def _abandon(self) -> None:
         for home in self.homes:
@@ -471,6 +499,7 @@ def executor_for(disk: Disk, journal: Journal, wave: Wave, txid: str, **options:
         steps=wave.steps,
         touched=wave.touched,
         restore=wave.restore,
+        trial=wave.trial,
         **options,
     )
 

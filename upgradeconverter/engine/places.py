@@ -13,6 +13,8 @@ EARLIER_JOURNALS = (f"{ENGINE_FOLDER}/journal.previous", f"{ENGINE_FOLDER}/journ
 LEDGER = f"{ENGINE_FOLDER}/ledger"
 STAMP = f"{ENGINE_FOLDER}/stamp"
 QUARANTINE = "quarantine"
+# Tells the units, and the preflight, that a trial waits to be confirmed.
+WAITING = f"{ENGINE_FOLDER}/waiting"
 # In each domain, only while a transaction is open; the preflight takes them for a reason to look closer.
 WORKING_FOLDERS = ("trash", "stage", "manifest")
 

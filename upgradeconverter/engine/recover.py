@@ -74,6 +74,7 @@ def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Execu
         restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
         run=begin.get("run", {}),
         homes=open_homes(transaction),
+        trial=bool(begin.get("trial")),
         initial=STATE_OF_RECORD[transaction.last],
     )
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
@@ -114,14 +115,16 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
     """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
 
     One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. One that is past
-    the point up to which it can be undone is finished as well, and has to be turned round.
+    the point up to which it can be undone is finished as well, and has to be turned round. Trials that wait are left alone, but
+    for `undo`.
 
     Raises:
         UnknownStateError: nothing was touched.
         WedgedError: the disk refused.
     """
     settle(disk, view)
-    pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in view.open]
+    concerned = tuple(t for t in view.transactions if t.is_open or (undo and t.is_waiting))
+    pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in concerned]
     judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
     done = []
     for transaction, executor, judgement in reversed(judged):

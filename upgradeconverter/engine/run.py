@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
 from upgradeconverter.engine import stopping
-from upgradeconverter.engine.executor import executor_for
-from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, parent
+from upgradeconverter.engine.executor import executor_for, steps_from_payload
+from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
 from upgradeconverter.engine.recover import BACKWARD, about, is_backward
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.errors import DiskRefusedError, UpgradeConverterError
@@ -44,6 +44,7 @@ class Run:
 
     Attributes:
         identity: of the run; taken over from the journal when the start goes on with a run that did not come to its end.
+        when_short: what a trial does where both layouts do not fit: `refuse`, or `irreversible`, convert that for good.
         has_begun: whether the journal is open for this start.
         plans: what there was to do, by phase.
         results: what became of the steps carried out so far, by phase.
@@ -52,6 +53,7 @@ class Run:
     session: Session
     report: Report
     read_back: str = "none"
+    when_short: str = "refuse"
     progress: Progress | None = None
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     journal: Journal = field(init=False)
@@ -98,6 +100,24 @@ def make_engine_folder(disk: Disk) -> None:
     disk.sync_directory("")
 
 
+def mark_waiting(run: Run) -> None:
+    """Tell by a file whether a trial waits to be confirmed."""
+    waits = bool(run.journal.read(repair=True).waiting)
+    if waits == (run.disk.find(WAITING) is not None):
+        return
+    if waits:
+        run.disk.write_file(WAITING, b"", Attributes(mode=0o600))
+    else:
+        run.disk.remove(WAITING)
+    run.disk.sync_directory(ENGINE_FOLDER)
+
+
+def pending_sources(view: JournalView) -> frozenset[str]:
+    """Return the sources that wait for a trial to be confirmed."""
+    begun = (t.payload(RecordKind.STAGED) or {"steps": []} for t in view.waiting)
+    return frozenset(step.source for payload in begun for step in steps_from_payload(payload) if step.source is not None)
+
+
 @contextmanager
 def failing_on_record(run: Run, phase: str) -> Iterator[None]:
     """Note a start that fails after it has begun in the history as well."""
@@ -125,9 +145,9 @@ def _open_journal(run: Run) -> None:
     if run.has_begun:
         return
     view = run.journal.read(repair=True)
-    done = done_forward(view)
+    done = (*done_forward(view), *view.waiting)
     finished = [t for t in view.transactions if t.last is RecordKind.DONE]
-    is_whole = not finished or not is_backward(finished[-1])
+    is_whole = not view.waiting and (not finished or not is_backward(finished[-1]))
     last = last_run(view)
     known = run.session.stamp()
     if not done:
@@ -150,7 +170,7 @@ def _archive(run: Run) -> None:
 
 def last_run(view: JournalView) -> str:
     """Return the identity of the last run that did something, or an empty text."""
-    done = done_forward(view)
+    done = [t for t in view.transactions if t in done_forward(view) or t.is_waiting]
     return str(about(done[-1]).get("run", "")) if done else ""
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.layout import Layout
     from upgradeconverter.model.operation import Proposal, Skip
-    from upgradeconverter.model.plan import Plan
+    from upgradeconverter.model.plan import Plan, Trial
 
 
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
@@ -48,6 +48,8 @@ class Session:
         release: what the system's release files say, or empty; `release_file` is the one that says it.
         config: signature of the settings file, or empty.
         carried: layout that the disk is known to carry, None to read it from the stamp.
+        trial: how to plan a trial, None for a conversion that lasts at once.
+        pending: sources that wait for a trial to be confirmed.
     """
 
     disk: Disk
@@ -58,6 +60,8 @@ class Session:
     release_file: str = ""
     config: str = ""
     carried: str | None = None
+    trial: Trial | None = None
+    pending: frozenset[str] = frozenset()
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
@@ -163,6 +167,8 @@ class Session:
                 found=tuple(found),
                 warnings=checkpoint.warnings if concerned else (),
                 may_rename=may_rename,
+                trial=self.trial,
+                pending=self.pending,
             )
 
     @contextmanager

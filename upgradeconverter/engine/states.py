@@ -8,7 +8,9 @@ those from STAGING on about one transaction (wave) of it.
 - STAGING: `begin` is durable; only the engine's own folders change. Sources and targets are untouched.
 - FLIPPING: `staged` is durable and so is every staged copy; targets appear one by one, each whole.
 - VERIFYING: every target of the wave is there; their names are durable.
-- COMMITTED: `committed` is durable; the new layout counts. Sources go to the trash.
+- COMMITTED: `committed` is durable; the new layout counts. A trial waits here, and its sources stay.
+- CONFIRMED: `confirmed` is durable: nobody will need the sources of the trial any more.
+  Sources go to the trash: at once, or once the trial is confirmed.
 - RETIRED: `retired` is durable, and so is the trash. DONE: trash is garbage.
 - ROLLING_BACK: `undo` is durable; steps go back in reverse order. ROLLED_BACK: `aborted` is durable, all is as it was.
 - WEDGED: the disk refuses the way back too; the journal still tells where it stands.
@@ -33,6 +35,7 @@ class State(Enum):
     FLIPPING = "flipping"
     VERIFYING = "verifying"
     COMMITTED = "committed"
+    CONFIRMED = "confirmed"
     RETIRED = "retired"
     DONE = "done"
     ROLLING_BACK = "rolling back"
@@ -50,12 +53,15 @@ TRANSITIONS: tuple[tuple[str, State, State], ...] = (
     ("check", State.FLIPPING, State.VERIFYING),
     ("commit", State.VERIFYING, State.COMMITTED),
     ("retire", State.COMMITTED, State.RETIRED),
+    ("confirm", State.COMMITTED, State.CONFIRMED),
+    ("retire", State.CONFIRMED, State.RETIRED),
     ("finish", State.RETIRED, State.DONE),
     ("next_wave", State.DONE, State.PREPARED),
     ("abandon", State.STAGING, State.ROLLED_BACK),
     ("undo", State.FLIPPING, State.ROLLING_BACK),
     ("undo", State.VERIFYING, State.ROLLING_BACK),
     ("undo", State.COMMITTED, State.ROLLING_BACK),
+    ("undo", State.CONFIRMED, State.ROLLING_BACK),
     ("undo", State.RETIRED, State.ROLLING_BACK),
     ("undone", State.ROLLING_BACK, State.ROLLED_BACK),
     ("wedge", State.ROLLING_BACK, State.WEDGED),
@@ -66,6 +72,7 @@ RECORD_OF_STATE: dict[State, RecordKind] = {
     State.STAGING: RecordKind.BEGIN,
     State.FLIPPING: RecordKind.STAGED,
     State.COMMITTED: RecordKind.COMMITTED,
+    State.CONFIRMED: RecordKind.CONFIRMED,
     State.RETIRED: RecordKind.RETIRED,
     State.DONE: RecordKind.DONE,
     State.ROLLING_BACK: RecordKind.UNDO,
@@ -77,6 +84,7 @@ STATE_OF_RECORD: dict[RecordKind, State] = {
     RecordKind.BEGIN: State.STAGING,
     RecordKind.STAGED: State.FLIPPING,
     RecordKind.COMMITTED: State.COMMITTED,
+    RecordKind.CONFIRMED: State.CONFIRMED,
     RecordKind.RETIRED: State.RETIRED,
     RecordKind.UNDO: State.ROLLING_BACK,
 }

@@ -117,7 +117,7 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
     """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
     if step.shape in (Shape.COPY, Shape.CREATE):
         receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
-        if step.made_of != "directory":
+        if step.made_of != "directory" and step.method != "link":
             work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
         return receipt
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
@@ -126,9 +126,12 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
     return None
 
 
-def _stage_copy(work: Work, step: Step) -> CopyReceipt:
+def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
     check_source(work.disk, step, deep=False)
     source = step.source or ""
+    if step.method == "link":
+        _stage_second_name(work, step)
+        return None
     check_unused(work, step)
     additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
     order = CopyOrder(
@@ -146,6 +149,15 @@ def _stage_copy(work: Work, step: Step) -> CopyReceipt:
     check_source(work.disk, step, deep=True)
     work.staged[step.number] = receipt.identity
     return receipt
+
+
+def _stage_second_name(work: Work, step: Step) -> None:
+    """Give a file of a trial its new name beside the old one: what is written under one of them is there under the other."""
+    source, disk = step.source or "", work.disk
+    if step.sha256 is not None and disk.sha256(source) != step.sha256:
+        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{source} does not have SHA-256 {step.sha256}")
+    check_source(disk, step, deep=False)
+    work.staged[step.number] = disk.make_hard_link(source, work.stage_path(step))
 
 
 def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
@@ -191,6 +203,10 @@ def flip(work: Work, step: Step) -> None:
             # The rename may have become durable without the attributes that were set before it.
             work.disk.set_attributes(target, step.after)
     elif step.shape in (Shape.COPY, Shape.CREATE):
+        if step.method == "link":
+            # The attributes are those of the old name too, so they change only once the journal knows what they were.
+            published = work.disk.find(work.stage_path(step)) is None
+            work.disk.set_attributes(target if published else work.stage_path(step), step.after)
         if work.disk.find(work.stage_path(step)) is not None:
             work.disk.rename(work.stage_path(step), work.target_path(step))
         if step.twin is not None:
@@ -225,7 +241,9 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
         return None
     if step.shape is Shape.RENAME or work.disk.find(work.trash_path(step)) is not None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} appeared anew")
-    return None if step.operation == "Copy" else _retire_source(work, step)
+    if step.operation == "Copy":
+        return None
+    return _retire_name(work, step) if step.method == "link" else _retire_source(work, step)
 
 
 def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
@@ -237,6 +255,15 @@ def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
         return refused
     work.disk.rename(step.source or "", work.trash_path(step))
     return _bring_back_what_changed(work, step)
+
+
+def _retire_name(work: Work, step: Step) -> StepRefusedError | None:
+    """Put the old name of a file away, unless it is another file by now; whoever has it open goes on with the new name."""
+    old, new = work.disk.find(step.source or ""), work.disk.find(step.target or "")
+    if old is None or new is None or old.identity != new.identity:
+        return StepRefusedError(Reason.DIVERGED, f"{step.source} is no longer the same file as {step.target}")
+    work.disk.rename(step.source or "", work.trash_path(step))
+    return None
 
 
 def _retire_addition(work: Work, step: Step) -> StepRefusedError | None:
@@ -271,7 +298,7 @@ def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
 
 def check_unused(work: Work, step: Step) -> None:
     """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it."""
-    if step.shape in (Shape.COPY, Shape.RETIRE) and work.disk.is_open(step.source or ""):
+    if step.shape in (Shape.COPY, Shape.RETIRE) and step.method != "link" and work.disk.is_open(step.source or ""):
         raise StepRefusedError(Reason.IN_USE, f"{step.source} is open in another process")
 
 
@@ -305,7 +332,7 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
         kept = _unpublish(work, step)
-    if step.shape is Shape.RENAME and disk.find(step.source or "") is not None:
+    if (step.shape is Shape.RENAME or step.method == "link") and disk.find(step.source or "") is not None:
         # The flip sets attributes before it renames, so they may have changed although nothing was published.
         disk.set_attributes(step.source or "", step.before)
         disk.sync_file(step.source or "")

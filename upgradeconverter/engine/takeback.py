@@ -18,7 +18,7 @@ from upgradeconverter.engine.executor import is_reachable, steps_from_payload
 from upgradeconverter.engine.places import EARLIER_JOURNALS
 from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run
+from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -73,7 +73,7 @@ def foresee_taking_back(run: Run) -> None:
 
 
 def _has_work(view: JournalView) -> bool:
-    return bool(view.open or done_forward(view))
+    return bool(view.open or view.waiting or done_forward(view))
 
 
 def _earlier(run: Run) -> tuple[str, JournalView]:
@@ -101,7 +101,7 @@ def _view(run: Run) -> JournalView:
 
 def _first(view: JournalView) -> Transaction:
     """Return the oldest transaction of the run, which knows the layout to go back to."""
-    found = [t for t in view.transactions if t.is_open or t.last is RecordKind.DONE]
+    found = [t for t in view.transactions if t.is_open or t.is_waiting or t.last is RecordKind.DONE]
     if not found:
         raise NothingToRollBackError("none that changed anything and was not taken back")
     return found[0]
@@ -109,7 +109,7 @@ def _first(view: JournalView) -> Transaction:
 
 def _check_vault(run: Run, view: JournalView) -> None:
     """Raise unless everything that the run moved can be reached and written to."""
-    transactions = (*view.open, *done_forward(view))
+    transactions = (*view.open, *view.waiting, *done_forward(view))
     inside = f"{run.session.pack.vault}/"
     steps = [step for t in transactions for step in steps_from_payload(t.payload(RecordKind.BEGIN) or {"steps": []})]
     is_inside = any(path.startswith(inside) for step in steps for path in (step.source, step.target) if path)
@@ -130,6 +130,7 @@ def _conclude(run: Run, layout: str) -> None:
         report.warn("not everything could be taken back; what was left is named with its reason, and can be taken back later")
     with noting(report):
         note(run.disk, report, "all")
+        mark_waiting(run)
         if not left:
             stamp(run.session, layout)
             _forget(run)

@@ -102,6 +102,11 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
 }
 
 
+for _rows in _TABLE.values():
+    # Confirming a trial changes nothing on the disk.
+    _rows[RecordKind.CONFIRMED] = _rows[RecordKind.COMMITTED]
+
+
 def presence(*, source: bool, staged: bool, target: bool, trash: bool) -> str:
     """Return who exists as the four letters of the table."""
     return "".join(letter if here else "." for letter, here in (("S", source), ("G", staged), ("T", target), ("X", trash)))

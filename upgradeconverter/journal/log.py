@@ -46,7 +46,12 @@ class Transaction:
     @property
     def is_open(self) -> bool:
         """Whether it still has to be finished or undone."""
-        return self.last not in (RecordKind.DONE, RecordKind.ABORTED)
+        return self.last not in (RecordKind.DONE, RecordKind.ABORTED) and not self.is_waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is a trial whose old layout stays until somebody confirms it."""
+        return self.last is RecordKind.COMMITTED and bool((self.payload(RecordKind.BEGIN) or {}).get("trial"))
 
     def payload(self, kind: RecordKind) -> dict[str, Any] | None:
         """Return the payload of the record of that kind, or None."""
@@ -67,6 +72,11 @@ class JournalView:
     def open(self) -> tuple[Transaction, ...]:
         """The transactions that still have to be finished or undone."""
         return tuple(t for t in self.transactions if t.is_open)
+
+    @property
+    def waiting(self) -> tuple[Transaction, ...]:
+        """The trials that wait for somebody to confirm them, or to take them back."""
+        return tuple(t for t in self.transactions if t.is_waiting)
 
 
 def _is_whole(line: bytes) -> bool:

@@ -25,6 +25,7 @@ class RecordKind(StrEnum):
     BEGIN = "begin"
     STAGED = "staged"
     COMMITTED = "committed"
+    CONFIRMED = "confirmed"
     RETIRED = "retired"
     DONE = "done"
     UNDO = "undo"

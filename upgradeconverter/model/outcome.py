@@ -156,9 +156,10 @@ class Outcome(StrEnum):
 
 
 class ItemStatus(StrEnum):
-    """What became of one step."""
+    """What became of one step; `waiting` is done on trial."""
 
     PLANNED = "planned"
+    WAITING = "waiting"
     DONE = "done"
     QUARANTINED = "quarantined"
     LEFT = "left"

@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from upgradeconverter.model.entry import Kind
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from upgradeconverter.model.entry import Entry
     from upgradeconverter.model.operation import Skip
 
 
@@ -67,6 +70,19 @@ class Precondition:
     fingerprint: str
     changed_ns: int | None = None
 
+    @classmethod
+    def of(cls, entry: Entry, fingerprint: str) -> Precondition:
+        """Return what an entry and everything inside it must still be."""
+        changes_by_itself = entry.kind is Kind.DIRECTORY or entry.links == 1
+        return cls(
+            identity=entry.identity,
+            kind=entry.kind.value,
+            size=entry.size,
+            mtime_ns=entry.mtime_ns,
+            fingerprint=fingerprint,
+            changed_ns=entry.ctime_ns if changes_by_itself else None,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -76,6 +92,7 @@ class Step:
         number: place in the plan, and name of its staged copy and trash entry.
         group: what has the same one is done together or not at all; 0 are new directories that other groups need.
         operation: name of the operation, for people and reports.
+        method: for COPY, how the second name comes to be: `copy`, or `link`, a hard link to the same file.
         made_of: for CREATE, what is staged: `directory`, `file`, `symlink`, or `copy` (of `source`, which stays).
         source_home, target_home: homes of the domains of source and target.
         after: attributes that the target gets; before: the ones to restore when undone.
@@ -94,6 +111,7 @@ class Step:
     shape: Shape
     source: str | None = None
     target: str | None = None
+    method: str = "copy"
     made_of: str = ""
     source_home: str = ""
     target_home: str = ""
@@ -111,17 +129,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How a trial is planned: sources stay until it is confirmed, save those that are given up `at_once` for want of space."""
+
+    at_once: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:
     """The steps of one transaction, in order; `groups` in it share one set of syncs.
 
     Attributes:
         touched: directories that gain or lose entries, with access and modification time, so that an undo can restore them.
         restore: times to set once the wave is through.
+        trial: whether the sources stay until the wave is confirmed.
     """
 
     steps: tuple[Step, ...]
     touched: tuple[tuple[str, int, int], ...] = ()
     restore: tuple[tuple[str, int, int], ...] = ()
+    trial: bool = False
 
 
 def folders_wanted(folders: Iterable[Step], steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.plan import Need, Shape, Step, Wave, folders_wanted
+from upgradeconverter.model.plan import Need, Shape, Step, Trial, Wave, folders_wanted
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -58,24 +58,31 @@ class _Cost:
         self.freed_inodes.update(other.freed_inodes)
 
 
-def _cost_of(steps: Iterable[Step], facts: Facts) -> _Cost:
-    cost = _Cost()
+def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
+    steps = tuple(steps)
+    cost, stays = _Cost(), _waits(steps, trial)
     for step in steps:
         there = facts.spaces[step.target_home]
-        if step.shape is Shape.COPY or step.made_of == "copy":
+        if (step.shape is Shape.COPY and step.method == "copy") or step.made_of == "copy":
             cost.taken[there.filesystem] += step.allocated + step.entries * there.block_size
             cost.inodes[there.filesystem] += step.entries
-        elif step.shape is Shape.CREATE:
+        elif step.shape in (Shape.CREATE, Shape.COPY):
             cost.taken[there.filesystem] += there.block_size
             cost.inodes[there.filesystem] += 1
         entry = facts.entries.get(step.source) if step.source is not None else None
         goes = step.shape is Shape.RETIRE or (step.shape is Shape.COPY and step.operation != "Copy")
+        goes = goes and not stays
         # What has another name does not go away with this one.
         if goes and entry is not None and (entry.links == 1 or entry.kind is Kind.DIRECTORY):
             here = facts.spaces[step.source_home].filesystem
             cost.freed[here] += step.allocated
             cost.freed_inodes[here] += step.entries
     return cost
+
+
+def _waits(group: Iterable[Step], trial: Trial | None) -> bool:
+    """Return whether a group keeps its sources until a trial is confirmed."""
+    return trial is not None and not any(step.source in trial.at_once for step in group if step.source is not None)
 
 
 @dataclass(slots=True)
@@ -133,34 +140,50 @@ class _Room:
         )
 
 
-def fit(planned: Iterable[Step], facts: Facts) -> Fitting:
-    """Bundle steps into waves, new directories first, groups never torn apart; what never fits is left out."""
-    planned = tuple(planned)
-    room = _Room({space.filesystem: space for space in facts.spaces.values()})
+def fit(planned: Iterable[Step], facts: Facts, trial: Trial | None = None) -> Fitting:
+    """Bundle steps into waves, new directories first, groups never torn apart; what never fits is left out.
+
+    In a trial nothing is freed, save by what is given up at once: that comes first, in waves of its own.
+    """
     groups: dict[int, list[Step]] = {}
     for step in planned:
         groups.setdefault(step.group, []).append(step)
     folders = groups.pop(0, [])
-    room.take(_cost_of(folders, facts))
-    waves: list[list[Step]] = [[]]
-    pending, before = list(groups.values()), -1
-    while pending and len(pending) != before:
-        # What did not fit may do so when what came after it has made room.
-        before = len(pending)
-        pending, room = _lay_out(pending, waves, room, facts)
-    kept = _without_idle_folders(folders, waves)
+    room = _Room({space.filesystem: space for space in facts.spaces.values()})
+    room.take(_cost_of(folders, facts, trial))
+    lasting = [group for group in groups.values() if not _waits(group, trial)]
+    waiting = [group for group in groups.values() if _waits(group, trial)]
+    waves, short, room = _lay_out_all(lasting, room, facts, trial)
+    more, shorter, room = _lay_out_all(waiting, room.closed() if waves else room, facts, trial)
+    laid = _with_folders(folders, [(wave, False) for wave in waves] + [(wave, True) for wave in more])
     return Fitting(
-        waves=tuple(_wave(wave, facts) for wave in kept if wave),
-        short=tuple(skip for group in pending for skip in _too_big(group, room.shortage(_cost_of(group, facts)))),
-        needs=room.needs() if any(kept) else (),
+        waves=tuple(_wave(wave, facts, trial=is_trial) for wave, is_trial in laid),
+        short=tuple(skip for group, problem in (*short, *shorter) for skip in _too_big(group, problem)),
+        needs=room.needs() if laid else (),
     )
 
 
-def _lay_out(pending: list[list[Step]], waves: list[list[Step]], room: _Room, facts: Facts) -> tuple[list[list[Step]], _Room]:
+def _lay_out_all(
+    groups: list[list[Step]], room: _Room, facts: Facts, trial: Trial | None
+) -> tuple[list[list[Step]], list[tuple[list[Step], str]], _Room]:
+    """Return waves, what did not fit into any with the reason, and the room after all of them."""
+    waves: list[list[Step]] = [[]]
+    pending, before = groups, -1
+    while pending and len(pending) != before:
+        # What did not fit may do so when what came after it has made room.
+        before = len(pending)
+        pending, room = _lay_out(pending, waves, room, facts, trial)
+    short = [(group, room.shortage(_cost_of(group, facts, trial))) for group in pending]
+    return [wave for wave in waves if wave], short, room
+
+
+def _lay_out(
+    pending: list[list[Step]], waves: list[list[Step]], room: _Room, facts: Facts, trial: Trial | None
+) -> tuple[list[list[Step]], _Room]:
     """Put each group into the open wave or a fresh one; returns those that fit in neither, and the room after the rest."""
     short = []
     for group in pending:
-        cost = _cost_of(group, facts)
+        cost = _cost_of(group, facts, trial)
         copied = sum(cost.taken.values()) + sum(room.open.taken.values())
         full = bool(waves[-1]) and (copied > WAVE_BYTES or len(waves[-1]) + len(group) > WAVE_STEPS)
         if not full and not room.shortage(cost):
@@ -179,21 +202,23 @@ def _too_big(group: Iterable[Step], problem: str) -> Iterable[Skip]:
     return (Skip(path=s.source, reason=Reason.NO_SPACE, detail=problem) for s in group if s.source and s.target)
 
 
-def _without_idle_folders(folders: list[Step], waves: list[list[Step]]) -> tuple[tuple[Step, ...], ...]:
-    """Put the new directories that something goes into before the first wave, and number all steps anew."""
-    used = folders_wanted(folders, (step for wave in waves for step in wave))
+def _with_folders(folders: list[Step], waves: list[tuple[list[Step], bool]]) -> tuple[tuple[tuple[Step, ...], bool], ...]:
+    """Put the new directories that something goes into before everything else; number all steps anew."""
+    used = list(folders_wanted(folders, (step for wave, _ in waves for step in wave)))
+    if used:
+        waves = [([*used, *waves[0][0]], waves[0][1]), *waves[1:]]
     numbered = []
     number = 0
-    for wave in ([*used, *waves[0]], *waves[1:]):
-        numbered.append(tuple(replace(step, number=number + place) for place, step in enumerate(wave)))
+    for wave, is_trial in waves:
+        numbered.append((tuple(replace(step, number=number + place) for place, step in enumerate(wave)), is_trial))
         number += len(wave)
     return tuple(numbered)
 
 
-def _wave(steps: tuple[Step, ...], facts: Facts) -> Wave:
+def _wave(steps: tuple[Step, ...], facts: Facts, *, trial: bool) -> Wave:
     holders = dict.fromkeys(above(p) for step in steps for p in (step.source, step.target) if p)
     homes = dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home, ""))
-    return Wave(steps=steps, touched=_times(facts, (*homes, *holders)), restore=_inner_times(steps, facts))
+    return Wave(steps=steps, touched=_times(facts, (*homes, *holders)), restore=_inner_times(steps, facts), trial=trial)
 
 
 def _times(facts: Facts, paths: Iterable[str]) -> tuple[tuple[str, int, int], ...]:

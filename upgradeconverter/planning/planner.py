@@ -27,7 +27,7 @@ from upgradeconverter.model.operation import (
     Write,
 )
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step
+from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step, Trial
 from upgradeconverter.planning.conflict import Resolution, resolve
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 from upgradeconverter.planning.fitting import fit
@@ -64,6 +64,8 @@ class _Draft:
     group: int = 0
     warnings: list[str] = field(default_factory=list)
     may_rename: bool = True
+    trial: bool = False
+    pending: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:
         """Number a step and append it."""
@@ -81,18 +83,21 @@ def plan(
     found: tuple[Skip, ...] = (),
     warnings: tuple[str, ...] = (),
     may_rename: bool = True,
+    trial: Trial | None = None,
+    pending: frozenset[str] = frozenset(),
 ) -> Plan:
     """Return the plan that carries out the proposals.
 
-    Agents without (uid, gid) are root; `found` are the skips of the scan; without `may_rename` everything is copied.
+    Agents without (uid, gid) are root; `found` are the skips of the scan; without `may_rename` everything is copied; with a
+    `trial` sources stay until it is confirmed; `pending` are sources that wait for that already.
     """
-    draft = _Draft(facts=facts, layout=layout, agents=agents, may_rename=may_rename)
+    draft = _Draft(facts=facts, layout=layout, agents=agents, may_rename=may_rename, trial=trial is not None, pending=pending)
     for proposal in proposals:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
         for operation in proposal.operations:
             _add_operation(draft, proposal.migration, operation)
-    fitting = fit(draft.steps, draft.facts)
+    fitting = fit(draft.steps, draft.facts, trial)
     skips = sorted((*found, *draft.skips, *fitting.short), key=lambda skip: (os.fsencode(skip.path), skip.reason))
     return Plan(
         pack=pack,
@@ -107,6 +112,8 @@ def plan(
 
 
 def _add_operation(draft: _Draft, migration: str, operation: Operation) -> None:
+    if getattr(operation, "source", None) in draft.pending:
+        return
     draft.group += 1
     mark, contents = len(draft.steps), dict(draft.contents)
     made, claimed = dict(draft.made), dict(draft.claimed)
@@ -164,7 +171,11 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
         sha256=operation.sha256,
         shape=Shape.RENAME if rename else Shape.COPY,
     )
-    if not rename:
+    if rename and draft.trial:
+        # Both names have to be there until the trial is confirmed.
+        rename = False
+        step = replace(step, shape=Shape.COPY, method="link" if entry.kind is Kind.FILE else "copy")
+    if not rename and step.method == "copy":
         _check_copy(draft, operation.source)
     _check_additions(draft, operation)
     if rename:
@@ -334,14 +345,7 @@ def _from_source(draft: _Draft, base: Step, source: str) -> Step:
         source=source,
         source_home=draft.facts.domains[above(source)].home,
         before=attributes_of(entry, None),
-        expected=Precondition(
-            identity=entry.identity,
-            kind=entry.kind.value,
-            size=entry.size,
-            mtime_ns=entry.mtime_ns,
-            fingerprint=tree.fingerprint,
-            changed_ns=entry.ctime_ns if entry.kind is Kind.DIRECTORY or entry.links == 1 else None,
-        ),
+        expected=Precondition.of(entry, tree.fingerprint),
         size=tree.size,
         allocated=tree.allocated,
         entries=tree.entries,

@@ -1,0 +1,82 @@
+"""Making a trial last: whoever found the new system good says so, and the old layout goes.
+
+Calling sequence: `confirm` under the lock, with a real disk. All trials that wait become lasting before the first source of any
+of them is put away; what stops after that is finished by the next start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from upgradeconverter.engine.recover import executor_of, open_homes, recover, sweep_closed
+from upgradeconverter.engine.remember import note, noting, stamp
+from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting, pending_sources
+from upgradeconverter.errors import WedgedError
+from upgradeconverter.model.outcome import Outcome
+from upgradeconverter.model.plan import Plan, Wave
+
+if TYPE_CHECKING:
+    from upgradeconverter.engine.executor import Executor
+    from upgradeconverter.journal.log import JournalView
+
+
+def confirm(run: Run) -> None:
+    """Let every trial that waits become lasting; the report says which sources were left, and why.
+
+    Raises:
+        VaultMissingError, VaultLockedError, VaultNotUsableError: a trial lies in a vault that cannot be reached.
+        WedgedError: the disk refused; the next start goes on.
+    """
+    view = run.journal.read(repair=True)
+    if not view.waiting and not view.open:
+        sweep_closed(run.disk, view)
+        mark_waiting(run)
+        return
+    _check_vault(run, view)
+    with failing_on_record(run, "all"):
+        stamp(run.session, run.session.carried_label())
+        for recovery in recover(run.disk, run.journal, view):
+            run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
+        waiting = tuple(executor_of(run.disk, run.journal, transaction) for transaction in view.waiting)
+        run.has_begun = bool(waiting)
+        _finish(run, waiting)
+    run.report.outcome = Outcome.DONE
+    with noting(run.report):
+        note(run.disk, run.report, "all")
+        mark_waiting(run)
+
+
+def foresee_confirming(run: Run) -> None:
+    """Fill the report with what waits to be confirmed; changes nothing (D6)."""
+    view = run.journal.read(repair=False)
+    run.report.details["waiting for confirmation"] = sorted(pending_sources(view))
+    run.report.outcome = Outcome.PLANNED if view.waiting else Outcome.NOTHING_TO_DO
+
+
+def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
+    run.report.show([])
+    try:
+        for executor in waiting:
+            executor.confirm()
+        for executor in waiting:
+            executor.go_forth()
+    except OSError as error:
+        txid = next(executor.txid for executor in waiting if executor.is_open)
+        raise WedgedError(txid, error.strerror or str(error)) from error
+    finally:
+        for executor in waiting:
+            known = executor.run
+            label = str(known.get("target", ""))
+            run.plans[executor.txid] = Plan(
+                pack=run.session.pack.name, source=label, target=label, waves=(Wave(steps=executor.steps),)
+            )
+            run.results[executor.txid] = list(executor.results.values())
+        run.show()
+
+
+def _check_vault(run: Run, view: JournalView) -> None:
+    if any(home for transaction in (*view.open, *view.waiting) for home in open_homes(transaction)):
+        for phase in run.session.pack.phases:
+            problem = run.session.vault_problem(phase)
+            if problem is not None:
+                raise problem

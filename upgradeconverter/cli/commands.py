@@ -13,8 +13,9 @@ from upgradeconverter.engine.confirm import confirm as confirm_trial
 from upgradeconverter.engine.confirm import foresee_confirming
 from upgradeconverter.engine.convert import audit, convert
 from upgradeconverter.engine.ledger import read_ledger
+from upgradeconverter.engine.overtaken import pending_sources
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
-from upgradeconverter.engine.run import Run, make_engine_folder, pending_sources
+from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished
 from upgradeconverter.errors import EXIT_DEVIATIONS

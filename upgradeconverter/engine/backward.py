@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.executor import steps_from_payload
-from upgradeconverter.engine.places import parent
+from upgradeconverter.engine.places import parent, quarantine_path
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
@@ -36,7 +36,7 @@ def backward_plan(disk: Disk, transaction: Transaction, *, pack: str, arriving: 
     skips: list[Skip] = []
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
     for step in reversed(forward):
-        turned = _turn(disk, step, forward, inner)
+        turned = _turn(disk, _as_moved(step, transaction.txid), forward, inner)
         if isinstance(turned, Skip) and turned.path not in arriving:
             skips.append(turned)
         elif isinstance(turned, Step):
@@ -84,6 +84,14 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
         # A file that was put inside something before its rename is left out when that goes back: see `_move_back`.
         return None
     return _drop_new(disk, step)
+
+
+def _as_moved(step: Step, txid: str) -> Step:
+    """Return what was set aside as what it is now: something that lies elsewhere."""
+    if not step.keeps:
+        return step
+    aside = quarantine_path(step.source_home, txid, step.number)
+    return replace(step, shape=Shape.RENAME, target=aside, target_home=step.source_home, keeps=False)
 
 
 def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from upgradeconverter.engine.overtaken import pending_sources
 from upgradeconverter.engine.recover import executor_of, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting, pending_sources
+from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting
 from upgradeconverter.errors import WedgedError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Plan, Wave
@@ -37,7 +38,8 @@ def confirm(run: Run) -> None:
         stamp(run.session, run.session.carried_label())
         for recovery in recover(run.disk, run.journal, view):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
-        waiting = tuple(executor_of(run.disk, run.journal, transaction) for transaction in view.waiting)
+        view = run.journal.read(repair=True)
+        waiting = tuple(executor_of(run.disk, run.journal, view, transaction) for transaction in view.waiting)
         run.has_begun = bool(waiting)
         _finish(run, waiting)
     run.report.outcome = Outcome.DONE

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
+from upgradeconverter.engine.overtaken import look, pending_sources
 from upgradeconverter.engine.places import ENGINE_FOLDER
-from upgradeconverter.engine.recover import about, open_homes, recover
+from upgradeconverter.engine.recover import FORWARD, OVERTAKEN, about, open_homes, recover
 from upgradeconverter.engine.remember import note, noting, section, stamp
 from upgradeconverter.engine.run import (
     Run,
@@ -20,7 +21,6 @@ from upgradeconverter.engine.run import (
     last_run,
     make_engine_folder,
     mark_waiting,
-    pending_sources,
 )
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import BothDoNotFitError, BoundaryError, TrialWaitsError, UpgradeConverterError, VaultNotUsableError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Plan
     from upgradeconverter.packs.api import Phase
 
-_FORWARD = "forward"
+_TRIAL = "trial"
 # What a later start can do once somebody has removed the cause.
 _CURABLE = PASSING | {Reason.IMMUTABLE}
 
@@ -42,7 +42,8 @@ def audit(run: Run, phase: str) -> None:
     """Fill the report with what `convert` would do; changes nothing (D6)."""
     view = run.journal.read(repair=False)
     run.report.details.update(open_details(view))
-    _mind_the_trial(run, view)
+    if _mind_the_trial(run, view).steps:
+        run.report.warn("what the old system went on with is taken back first, and then converted anew; that is not shown here")
     for each in run.session.phases(phase):
         plan = _make_plan(run, each)
         _take(run, plan, each)
@@ -61,14 +62,26 @@ def open_details(view: JournalView) -> dict[str, Any]:
     return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
 
 
-def _mind_the_trial(run: Run, view: JournalView) -> None:
-    """Leave out what waits for confirmation already; TrialWaitsError when another layout is asked for meanwhile."""
-    if not view.waiting:
-        return
-    layouts = {str(about(transaction).get("target", "")) for transaction in view.waiting}
+def _mind_the_trial(run: Run, view: JournalView) -> Plan:
+    """Leave out what waits for confirmation already; returns what of it has to be taken back first.
+
+    Raises:
+        TrialWaitsError: another layout is asked for meanwhile.
+    """
     wanted = run.session.target_label()
-    if layouts != {wanted}:
+    layouts = {str(about(transaction).get("target", "")) for transaction in view.waiting}
+    if layouts - {wanted}:
         raise TrialWaitsError(", ".join(sorted(layouts - {wanted})), wanted)
+    plan = look(run.disk, run.journal, view, pack=run.session.pack.name, layout=wanted)
+    if view.waiting:
+        _take_pending(run, view)
+    if plan.steps or plan.skips:
+        run.plans[_TRIAL] = plan
+        run.show()
+    return plan
+
+
+def _take_pending(run: Run, view: JournalView) -> None:
     pending = pending_sources(view)
     run.session = replace(run.session, pending=pending)
     run.report.details["waiting for confirmation"] = sorted(pending)
@@ -118,7 +131,10 @@ def convert(run: Run, phase: str) -> None:
     with failing_on_record(run, phase):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
-        _mind_the_trial(run, run.journal.read(repair=True))
+        overtaken = _mind_the_trial(run, run.journal.read(repair=True))
+        if overtaken.steps:
+            carry_out(run, overtaken, _TRIAL, OVERTAKEN)
+            _take_pending(run, run.journal.read(repair=True))
         for each in run.session.phases(phase):
             plan = _make_plan(run, each)
             _take(run, plan, each)
@@ -129,7 +145,7 @@ def convert(run: Run, phase: str) -> None:
                     return
                 continue
             try:
-                carry_out(run, plan, each.name, _FORWARD)
+                carry_out(run, plan, each.name, FORWARD)
             except BoundaryError as error:
                 _copy_instead(run, each, error)
     _conclude(run, phase)
@@ -163,7 +179,7 @@ def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
         run.results[first] = done
         run.plans[first] = replace(run.plans[phase.name], waves=(Wave(steps=tuple(r.step for r in done)),), skips=())
     _take(run, run.session.make_plan(phase.name, may_rename=False), phase)
-    carry_out(run, run.plans[phase.name], phase.name, _FORWARD)
+    carry_out(run, run.plans[phase.name], phase.name, FORWARD)
 
 
 def _conclude(run: Run, phase: str) -> None:

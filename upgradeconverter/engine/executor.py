@@ -268,26 +268,20 @@ class Executor:
 
     def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
         claimed = next((s for s in group if s.sha256 is not None), None)
-        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None or self.trial:
-            # On trial the old layout stays as it is, whatever it holds.
-            self._drop(group, refused.reason, refused.detail)
-            return
         before = self.steps
         self._drop(group, refused.reason, refused.detail)
-        aside = handlers.quarantined(self.work, claimed)
-        self._make_folder(parent(aside.target or ""))
+        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None:
+            return
+        aside = handlers.quarantined(claimed, refused.reason)
         # The directory that only held it is emptied by this as well.
         follows = {step.number for step in group if step.shape is Shape.RETIRE and step.made_of == "directory"}
         for number in follows:
             self.results.pop(number, None)
         kept = {step.number for step in self.steps} | follows
         self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step.number in kept)
-        self.results[claimed.number] = StepResult(
-            step=aside,
-            status=ItemStatus.QUARANTINED,
-            reason=refused.reason,
-            detail=f"{refused.detail}; set aside as {aside.target}",
-        )
+        status = ItemStatus.WAITING if self.trial else ItemStatus.QUARANTINED
+        detail = f"{refused.detail}; {'to be ' if self.trial else ''}set aside as {self.work.aside_path(aside)}"
+        self.results[claimed.number] = StepResult(step=aside, status=status, reason=refused.reason, detail=detail)
 
     def _read_back(self) -> None:
         for step in self.steps:
@@ -362,19 +356,27 @@ class Executor:
         self.machine.move("commit")
 
     def _retire(self) -> None:
-        homes = dict.fromkeys(s.source_home for s in self.steps if handlers.retires(s))
-        for home in homes:
-            self._make_folder(trash_folder(home, self.txid))
+        for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if handlers.retires(s)):
+            self._make_folder(folder)
         for step in self.steps:
-            refused = handlers.retire(self.work, step)
-            result = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
-            if refused is not None:
-                status = ItemStatus.LEFT if step.shape is Shape.RETIRE else result.status
-                result = replace(result, status=status, reason=refused.reason, detail=refused.detail)
-            self.results[step.number] = result
+            self.results[step.number] = self._retire_one(step)
         self._sync(folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step))
         self._restore_times((*self._unchanged(), *self.restore))
         self.machine.move("retire")
+
+    def _retire_one(self, step: Step) -> StepResult:
+        known = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
+        refused = handlers.retire(self.work, step)
+        if refused is None and step.keeps:
+            detail = known.detail or f"set aside as {self.work.aside_path(step)}"
+            return StepResult(step=step, status=ItemStatus.QUARANTINED, reason=Reason(step.why), detail=detail)
+        if refused is None:
+            return known
+        if self.trial and handlers.is_to_be_set_aside(self.work, step, refused):
+            self._make_folder(parent(self.work.aside_path(step)))
+            refused = handlers.set_aside(self.work, step)
+        status = ItemStatus.LEFT if step.shape is Shape.RETIRE else known.status
+        return replace(known, status=status, reason=refused.reason, detail=refused.detail)
 
     def _unchanged(self) -> tuple[tuple[str, int, int], ...]:
         """Return the times of folders in which only the engine's own came and went: nothing shall tell of it."""

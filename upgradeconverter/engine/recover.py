@@ -19,12 +19,16 @@ from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.plan import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.journal.log import Journal, JournalView, Transaction
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Step
 
-BACKWARD = "backward"
+# What the transactions of a run are for: to convert, to take another one back, to take back those parts of a trial that the
+# old system has overtaken.
+FORWARD, BACKWARD, OVERTAKEN = "forward", "backward", "overtaken"
 # Until a flip is known to be committed, a target of another inode is someone else's.
 _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
@@ -46,9 +50,9 @@ def about(transaction: Transaction) -> dict[str, Any]:
     return found
 
 
-def is_backward(transaction: Transaction) -> bool:
-    """Return whether a transaction takes another one back."""
-    return about(transaction).get("direction") == BACKWARD
+def is_forward(transaction: Transaction) -> bool:
+    """Return whether a transaction converts something; others take back what one of these has done, as a whole or in part."""
+    return str(about(transaction).get("direction", FORWARD)) == FORWARD
 
 
 def open_homes(transaction: Transaction) -> tuple[str, ...]:
@@ -56,20 +60,28 @@ def open_homes(transaction: Transaction) -> tuple[str, ...]:
     return homes_of(steps_from_payload(transaction.payload(RecordKind.BEGIN) or {"steps": []}))
 
 
-def _steps_of(transaction: Transaction) -> tuple[Step, ...]:
+def steps_of(view: JournalView, transaction: Transaction) -> tuple[Step, ...]:
+    """Return what a transaction still stands for: its steps, without those groups that a later one has taken back."""
     payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
-    return steps_from_payload(payload)
+    gone = _taken_back(view)
+    return tuple(step for step in steps_from_payload(payload) if f"{transaction.txid}/{step.group}" not in gone)
 
 
-def executor_of(disk: Disk, journal: Journal, transaction: Transaction) -> Executor:
-    """Return an executor that stands where an open transaction stopped."""
+def _taken_back(view: JournalView) -> frozenset[str]:
+    """Return the groups of trials, as `transaction/group`, that the old system has overtaken."""
+    done = (t for t in view.transactions if t.last is RecordKind.DONE and about(t).get("direction") == OVERTAKEN)
+    return frozenset(step.takes_back for t in done for step in steps_from_payload(t.payload(RecordKind.STAGED) or {"steps": []}))
+
+
+def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Transaction) -> Executor:
+    """Return an executor that stands where an open transaction, or a trial that waits, stopped."""
     begin = transaction.payload(RecordKind.BEGIN) or {}
     staged = transaction.payload(RecordKind.STAGED) or {}
     executor = Executor(
         disk=disk,
         journal=journal,
         txid=transaction.txid,
-        steps=_steps_of(transaction),
+        steps=steps_of(view, transaction),
         touched=tuple((p, a, m) for p, a, m in begin.get("touched", [])),
         restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
         run=begin.get("run", {}),
@@ -116,39 +128,51 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
 
     One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. One that is past
     the point up to which it can be undone is finished as well, and has to be turned round. Trials that wait are left alone, but
-    for `undo`.
+    for `undo`, which comes to them last.
 
     Raises:
-        UnknownStateError: nothing was touched.
+        UnknownStateError: no open transaction was touched, or no trial.
         WedgedError: the disk refused.
     """
     settle(disk, view)
-    concerned = tuple(t for t in view.transactions if t.is_open or (undo and t.is_waiting))
-    pairs = [(transaction, executor_of(disk, journal, transaction)) for transaction in concerned]
-    judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
-    done = []
-    for transaction, executor, judgement in reversed(judged):
-        verdict, alone = judgement
-        backwards = verdict is Verdict.BACK or (undo and not is_backward(transaction) and _can_undo(executor))
-        try:
-            if not backwards:
-                executor.let_go(alone)
-            backwards = backwards or not _went_forth(executor)
-            if backwards:
-                executor.go_back()
-        except OSError as error:
-            raise WedgedError(transaction.txid, error.strerror or str(error)) from error
-        done.append(
-            Recovery(
-                txid=transaction.txid,
-                run=str(executor.run.get("run", "")),
-                last=transaction.last.value,
-                result="undone" if backwards else "finished",
-                left=executor.left(),
-            ),
-        )
+    done = _recover_all(disk, journal, view, view.open, undo=undo)
+    if undo:
+        # Which parts of them still count is known only now.
+        view = journal.read(repair=True)
+        done += _recover_all(disk, journal, view, view.waiting, undo=True)
     sweep_closed(disk, view)
-    return tuple(done)
+    return done
+
+
+def _recover_all(
+    disk: Disk, journal: Journal, view: JournalView, concerned: Iterable[Transaction], *, undo: bool
+) -> tuple[Recovery, ...]:
+    pairs = [(transaction, executor_of(disk, journal, view, transaction)) for transaction in concerned]
+    judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
+    return tuple(
+        _recover_one(transaction, executor, *judgement, undo=undo) for transaction, executor, judgement in reversed(judged)
+    )
+
+
+def _recover_one(
+    transaction: Transaction, executor: Executor, verdict: Verdict, alone: tuple[Step, ...], *, undo: bool
+) -> Recovery:
+    backwards = verdict is Verdict.BACK or (undo and is_forward(transaction) and _can_undo(executor))
+    try:
+        if not backwards:
+            executor.let_go(alone)
+        backwards = backwards or not _went_forth(executor)
+        if backwards:
+            executor.go_back()
+    except OSError as error:
+        raise WedgedError(transaction.txid, error.strerror or str(error)) from error
+    return Recovery(
+        txid=transaction.txid,
+        run=str(executor.run.get("run", "")),
+        last=transaction.last.value,
+        result="undone" if backwards else "finished",
+        left=executor.left(),
+    )
 
 
 def _went_forth(executor: Executor) -> bool:

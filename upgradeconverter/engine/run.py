@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
 from upgradeconverter.engine import stopping
-from upgradeconverter.engine.executor import executor_for, steps_from_payload
+from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
-from upgradeconverter.engine.recover import BACKWARD, about, is_backward
+from upgradeconverter.engine.recover import BACKWARD, about, is_forward
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.errors import DiskRefusedError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
@@ -112,12 +112,6 @@ def mark_waiting(run: Run) -> None:
     run.disk.sync_directory(ENGINE_FOLDER)
 
 
-def pending_sources(view: JournalView) -> frozenset[str]:
-    """Return the sources that wait for a trial to be confirmed."""
-    begun = (t.payload(RecordKind.STAGED) or {"steps": []} for t in view.waiting)
-    return frozenset(step.source for payload in begun for step in steps_from_payload(payload) if step.source is not None)
-
-
 @contextmanager
 def failing_on_record(run: Run, phase: str) -> Iterator[None]:
     """Note a start that fails after it has begun in the history as well."""
@@ -133,7 +127,7 @@ def failing_on_record(run: Run, phase: str) -> Iterator[None]:
 
 def done_forward(view: JournalView) -> tuple[Transaction, ...]:
     """Return the finished transactions that converted something, oldest first; what takes them back stands beside them."""
-    return tuple(t for t in view.transactions if t.last is RecordKind.DONE and not is_backward(t))
+    return tuple(t for t in view.transactions if t.last is RecordKind.DONE and is_forward(t))
 
 
 def _open_journal(run: Run) -> None:
@@ -147,7 +141,7 @@ def _open_journal(run: Run) -> None:
     view = run.journal.read(repair=True)
     done = (*done_forward(view), *view.waiting)
     finished = [t for t in view.transactions if t.last is RecordKind.DONE]
-    is_whole = not view.waiting and (not finished or not is_backward(finished[-1]))
+    is_whole = not view.waiting and (not finished or about(finished[-1]).get("direction") != BACKWARD)
     last = last_run(view)
     known = run.session.stamp()
     if not done:

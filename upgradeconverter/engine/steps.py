@@ -16,6 +16,7 @@ from upgradeconverter.disk.port import CopyOrder, CopyReceipt
 from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
 from upgradeconverter.journal.decide import presence
 from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Divergence
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
 
@@ -65,8 +66,12 @@ class Work:
         return target
 
     def trash_path(self, step: Step) -> str:
-        """Return where a step's source is put away."""
-        return f"{trash_folder(step.source_home, self.txid)}/{step.number}"
+        """Return where a step's source is put away, to be deleted later or to be kept aside."""
+        return self.aside_path(step) if step.keeps else f"{trash_folder(step.source_home, self.txid)}/{step.number}"
+
+    def aside_path(self, step: Step) -> str:
+        """Return where a step's source is set aside."""
+        return quarantine_path(step.source_home, self.txid, step.number)
 
     def who(self, step: Step, *, ours_only: bool) -> str:
         """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
@@ -176,19 +181,20 @@ def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
     return None
 
 
-def quarantined(work: Work, step: Step) -> Step:
+def quarantined(step: Step, reason: Reason) -> Step:
     """Return the step that sets the source of a step aside instead of publishing it."""
-    home = step.source_home
     return replace(
         step,
         operation="Quarantine",
-        shape=Shape.RENAME,
-        target=quarantine_path(home, work.txid, step.number),
-        target_home=home,
+        shape=Shape.RETIRE,
+        method="copy",
+        made_of="",
+        target=None,
         after=Attributes(),
-        before=Attributes(),
         sha256=None,
         additions=(),
+        keeps=True,
+        why=reason.value,
     )
 
 
@@ -248,6 +254,7 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
 
 def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
     try:
+        _check_published(work, step)
         check_source(work.disk, step, deep=True)
         _check_emptied(work, step)
         check_unused(work, step)
@@ -264,6 +271,20 @@ def _retire_name(work: Work, step: Step) -> StepRefusedError | None:
         return StepRefusedError(Reason.DIVERGED, f"{step.source} is no longer the same file as {step.target}")
     work.disk.rename(step.source or "", work.trash_path(step))
     return None
+
+
+def is_to_be_set_aside(work: Work, step: Step, refused: StepRefusedError) -> bool:
+    """Return whether a source that was not put away, because it changed, gives way to what was made of it before."""
+    is_other = refused.reason in (Reason.CHANGED_MEANWHILE, Reason.DIVERGED) and step.shape is Shape.COPY
+    return is_other and step.divergence is Divergence.TARGET and work.disk.find(step.target or "") is not None
+
+
+def set_aside(work: Work, step: Step) -> StepRefusedError:
+    """Keep a source aside that went a way of its own while a trial waited; returns what is to be told of it."""
+    source, aside = step.source or "", work.aside_path(step)
+    work.disk.rename(source, aside)
+    work.disk.sync_directory(parent(aside))
+    return StepRefusedError(Reason.DIVERGED, f"{source} was written to on its own; it was set aside as {aside}")
 
 
 def _retire_addition(work: Work, step: Step) -> StepRefusedError | None:
@@ -300,6 +321,12 @@ def check_unused(work: Work, step: Step) -> None:
     """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it."""
     if step.shape in (Shape.COPY, Shape.RETIRE) and step.method != "link" and work.disk.is_open(step.source or ""):
         raise StepRefusedError(Reason.IN_USE, f"{step.source} is open in another process")
+
+
+def _check_published(work: Work, step: Step) -> None:
+    """Raise StepRefusedError when the source is the only one there is by now (D3)."""
+    if step.shape is Shape.COPY and work.disk.find(step.target or "") is None:
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.target} was deleted by somebody, so {step.source} stays")
 
 
 def _check_emptied(work: Work, step: Step) -> None:

@@ -33,6 +33,7 @@ class Slot:
         zone: protection.
         children: whether the scan also lists what lies directly inside directory entries.
         labels: whether the scan reads our own xattrs of the entries.
+        whole: whether the directory itself is the one thing that the scan finds, with everything in it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Slot:
     entry_mode: int | None = None
     children: bool = False
     labels: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,24 @@ Adding one is a decision of its own: planner, stage, flip, undo, recovery rows a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from upgradeconverter.model.outcome import Reason
+
+
+class Divergence(StrEnum):
+    """What becomes of two versions of one artifact, under its old and its new name, that both count for something.
+
+    ASK: both stay where they are, and are named. TARGET: the new one stays, the old one is set aside. NEWEST: the one that was
+    written to last stays, where that is known, and the other one is set aside; else as ASK. Clocks do not tell: what the old
+    system writes after a trial began is newer than what the new one wrote before, since each start looks for that first.
+    """
+
+    ASK = "ask"
+    TARGET = "target"
+    NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +36,7 @@ class Move:
         labels: our own xattrs to set, by name without prefix.
         slot: slot of the target layout that says owner and mode.
         also_retire: directories that are empty once the source has gone, to be put away with it.
+        divergence: what becomes of source and target where both are there with different content.
     """
 
     source: str
@@ -31,6 +46,7 @@ class Move:
     additions: tuple[tuple[str, bytes], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     also_retire: tuple[str, ...] = ()
+    divergence: Divergence = Divergence.ASK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

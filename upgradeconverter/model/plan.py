@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Divergence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,6 +99,9 @@ class Step:
         after: attributes that the target gets; before: the ones to restore when undone.
         expected: precondition on the source.
         sha256: digest that the content must have.
+        keeps: for RETIRE, whether what is put away is set aside for people instead of being deleted; `why` is then the reason.
+        divergence: what becomes of a source that was written to while a trial waited, as was the target.
+        takes_back: for RETIRE of what a trial made: `transaction/group` of the steps that no longer count for that.
         twin: for RETIRE, where the same content lies under its new name; for a file put inside a directory that is renamed
             later in the same wave, where it is after that.
         additions: files to be added inside before publication: (path inside, digest of content).
@@ -122,6 +126,9 @@ class Step:
     additions: tuple[tuple[str, str], ...] = ()
     omissions: tuple[str, ...] = ()
     twin: str | None = None
+    keeps: bool = False
+    divergence: Divergence = Divergence.ASK
+    takes_back: str = ""
     why: str = ""
     size: int = 0
     allocated: int = 0
@@ -228,6 +235,7 @@ def step_from_data(data: dict[str, Any]) -> Step:
     """Read a step back from what `as_data` made of it and JSON carried."""
     fields = dict(data)
     fields["shape"] = Shape(fields["shape"])
+    fields["divergence"] = Divergence(fields["divergence"])
     for name in ("after", "before"):
         attributes = dict(fields[name])
         attributes["labels"] = tuple((key, value) for key, value in attributes["labels"])

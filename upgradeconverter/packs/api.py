@@ -22,6 +22,7 @@ from upgradeconverter.model.entry import (
 from upgradeconverter.model.layout import Layout, Slot, Zone
 from upgradeconverter.model.operation import (
     Copy,
+    Divergence,
     EnsureDirectory,
     Link,
     Move,
@@ -45,6 +46,7 @@ __all__ = [
     "Checkpoint",
     "Copy",
     "DiskState",
+    "Divergence",
     "Document",
     "EnsureDirectory",
     "Entry",

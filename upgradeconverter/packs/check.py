@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from upgradeconverter.packs.api import Pack
+    from upgradeconverter.packs.api import Pack, Slot
 
 
 def check(pack: Pack) -> tuple[str, ...]:
@@ -24,18 +24,18 @@ def check(pack: Pack) -> tuple[str, ...]:
             if label is not None and label not in pack.order.labels:
                 problems.append(f"migration {migration.id}: layout {label} is not declared")
         for slot in migration.reads:
-            problems += _check_pattern(migration.id, slot.name, slot.pattern)
+            problems += _check_pattern(migration.id, slot)
     problems += [f"layout {label} has no slots" for label in pack.order.labels[1:] if label not in pack.layouts]
     if pack.order.resolve(pack.default_target) is None:
         problems.append(f"default target {pack.default_target} is not a layout")
     return tuple(problems)
 
 
-def _check_pattern(migration: str, slot: str, pattern: str | None) -> list[str]:
-    if pattern is None:
-        return [f"migration {migration}: slot {slot} is read but has no pattern"]
+def _check_pattern(migration: str, slot: Slot) -> list[str]:
+    if slot.pattern is None:
+        return [] if slot.whole else [f"migration {migration}: slot {slot.name} is read but has no pattern"]
     try:
-        re.compile(pattern)
+        re.compile(slot.pattern)
     except re.error as error:
-        return [f"migration {migration}: slot {slot} has a bad pattern ({error})"]
+        return [f"migration {migration}: slot {slot.name} has a bad pattern ({error})"]
     return []

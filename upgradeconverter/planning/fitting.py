@@ -71,7 +71,7 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
             cost.inodes[there.filesystem] += 1
         entry = facts.entries.get(step.source) if step.source is not None else None
         goes = step.shape is Shape.RETIRE or (step.shape is Shape.COPY and step.operation != "Copy")
-        goes = goes and not stays
+        goes = goes and not stays and not step.keeps
         # What has another name does not go away with this one.
         if goes and entry is not None and (entry.links == 1 or entry.kind is Kind.DIRECTORY):
             here = facts.spaces[step.source_home].filesystem

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import (
     Copy,
+    Divergence,
     EnsureDirectory,
     Link,
     Move,
@@ -144,10 +145,12 @@ def _move(draft: _Draft, base: Step, operation: Move) -> None:
     other = operation.target if at_target is not None else rival[0] if rival else None
     same = other is not None and draft.facts.same.get((operation.source, other), False)
     verdict = resolve(occupied=other is not None, same=same)
-    if verdict is Resolution.LEAVE:
+    if verdict is Resolution.LEAVE and at_target is not None and operation.divergence is Divergence.TARGET:
+        _set_aside(draft, base, operation.source)
+    elif verdict is Resolution.LEAVE:
         detail = f"{other} has other content" if at_target is not None else f"{other} is to get the same name"
         raise _CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}", rival=other or "")
-    if verdict is Resolution.RETIRE_SOURCE:
+    elif verdict is Resolution.RETIRE_SOURCE:
         if rival is not None and at_target is None:
             base = replace(base, group=rival[1])
         added = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in operation.additions)
@@ -169,6 +172,7 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
         target_home=target_domain.home,
         after=_attributes_in_slot(draft, operation.slot, entry.kind, operation.labels),
         sha256=operation.sha256,
+        divergence=operation.divergence,
         shape=Shape.RENAME if rename else Shape.COPY,
     )
     if rename and draft.trial:
@@ -358,6 +362,12 @@ def _put_away(draft: _Draft, base: Step, source: str, *, twin: str | None, why: 
     made_of = "directory" if entry is not None and entry.kind is Kind.DIRECTORY else "file"
     made_of = "copy" if twin is not None else made_of
     draft.add(replace(step, shape=Shape.RETIRE, twin=twin, why=why, made_of=made_of))
+
+
+def _set_aside(draft: _Draft, base: Step, source: str) -> None:
+    """Plan to keep a source aside, because what lies at its target counts."""
+    step = _from_source(draft, replace(base, operation="SetAside"), source)
+    draft.add(replace(step, shape=Shape.RETIRE, keeps=True, why=Reason.DIVERGED.value))
 
 
 def _retire_folder(draft: _Draft, base: Step, folder: str, *, leaving: str) -> None:

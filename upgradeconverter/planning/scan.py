@@ -41,6 +41,8 @@ def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
         way = _way(disk, slot.directory)
         if way is None:
             return ()
+        if way.kind is Kind.DIRECTORY and slot.whole:
+            return (way,)
         if way.kind is Kind.DIRECTORY:
             return disk.entries(slot.directory, labels=slot.labels)
         skip = Skip(path=way.path, reason=Reason.NOT_A_DIRECTORY, detail=f"found a {way.kind.value}")
@@ -62,6 +64,8 @@ def _way(disk: Disk, path: str) -> Entry | None:
 
 
 def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
+    if slot.whole:
+        return Item(slot=slot.name, entry=entry, keys={})
     match = re.fullmatch(slot.pattern, entry.name) if slot.pattern is not None else None
     if match is None:
         return Skip(path=entry.path, reason=Reason.NAME_NOT_RECOGNISED, detail=f"not a name of slot {slot.name}")

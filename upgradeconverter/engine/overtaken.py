@@ -1,0 +1,151 @@
+"""What the old system did while a trial waited: whoever fell back to it may have gone on with what had been converted.
+
+An artifact of a trial has two versions. Neither changed, or the new one only: the trial stands. The old one only: what was made
+of it is out of date, so it is taken back, and the next plan converts it anew. Both: they have diverged, and what the migration
+declared decides (`Divergence`). A version is known by identity, size, times and what is inside, never by its time alone.
+
+An artifact that the old system makes after a conversion was confirmed is no such version but something new: see `planner`.
+
+Calling sequence: `look` on any disk, with a journal whose open transactions were recovered; its plan is for the real disk, under
+the lock. Changes nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from upgradeconverter.engine.executor import is_reachable
+from upgradeconverter.engine.places import parent
+from upgradeconverter.engine.recover import executor_of, open_homes, steps_of
+from upgradeconverter.engine.steps import StepRefusedError, check_source
+from upgradeconverter.model.operation import Divergence, Skip
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Wave
+from upgradeconverter.planning.facts import attributes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from upgradeconverter.disk.port import Disk
+    from upgradeconverter.engine.steps import Work
+    from upgradeconverter.journal.log import Journal, JournalView, Transaction
+
+_TOLD = {
+    Divergence.ASK: "both stay as they are",
+    Divergence.TARGET: "the new one counts; the old one is set aside once the trial is confirmed",
+    Divergence.NEWEST: "nobody can say which of them is wanted, so both stay as they are",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The copies of a trial that were published together."""
+
+    key: str
+    copies: tuple[Step, ...]
+
+
+def pending_sources(view: JournalView) -> frozenset[str]:
+    """Return the sources that wait for a trial to be confirmed."""
+    return frozenset(step.source for t in view.waiting for step in steps_of(view, t) if step.source is not None)
+
+
+def look(disk: Disk, journal: Journal, view: JournalView, *, pack: str, layout: str) -> Plan:
+    """Return the plan that takes back what the old system has overtaken; its skips name what has diverged."""
+    steps: list[Step] = []
+    skips: list[Skip] = []
+    for transaction in view.waiting:
+        if not all(is_reachable(disk, home) for home in open_homes(transaction)):
+            continue
+        work = executor_of(disk, journal, view, transaction).work
+        for group in _groups(view, transaction):
+            found = _judge(work, group)
+            steps += [step for step in found if isinstance(step, Step)]
+            skips += [skip for skip in found if isinstance(skip, Skip)]
+    keys = list(dict.fromkeys(step.takes_back for step in steps))
+    numbered = tuple(_placed(step, number, keys.index(step.takes_back) + 1) for number, step in enumerate(steps))
+    waves = (Wave(steps=numbered, touched=_times(disk, numbered)),) if numbered else ()
+    return Plan(pack=pack, source=layout, target=layout, waves=waves, skips=tuple(skips))
+
+
+def _groups(view: JournalView, transaction: Transaction) -> Iterable[_Group]:
+    found: dict[int, list[Step]] = {}
+    for step in steps_of(view, transaction):
+        if step.shape is Shape.COPY:
+            found.setdefault(step.group, []).append(step)
+    return (_Group(f"{transaction.txid}/{number}", tuple(copies)) for number, copies in found.items())
+
+
+def _judge(work: Work, group: _Group) -> list[Step | Skip]:
+    """Return the steps that take a group back, or what has diverged in it; nothing where it stands as it is."""
+    written = [step for step in group.copies if _is_source_changed(work, step)]
+    if not written:
+        return []
+    gone = [step for step in group.copies if work.disk.find(step.target or "") is None]
+    used = [step for step in group.copies if step in gone or _is_target_changed(work, step)]
+    if gone or any(step.divergence is not Divergence.NEWEST for step in used):
+        return [_diverged(step) for step in written]
+    return [_taking_back(work, step, group.key, keeps=step in used) for step in group.copies]
+
+
+def _diverged(step: Step) -> Skip:
+    detail = f"so was {step.target}, since a trial began; {_TOLD[step.divergence]}"
+    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
+
+
+def _is_source_changed(work: Work, step: Step) -> bool:
+    source = work.disk.find(step.source or "")
+    if source is None:
+        return False
+    if step.method == "link":
+        # What is written to one of two names is there under the other; only another file in its place is another version.
+        return step.expected is not None and source.identity != step.expected.identity
+    try:
+        check_source(work.disk, step, deep=True)
+    except StepRefusedError:
+        return True
+    return False
+
+
+def _is_target_changed(work: Work, step: Step) -> bool:
+    target = work.disk.find(step.target or "")
+    if target is None or target.identity != work.staged.get(step.number):
+        return True
+    if step.method == "link":
+        expected = step.expected
+        return expected is None or (target.size, target.mtime_ns) != (expected.size, expected.mtime_ns)
+    return work.disk.survey(target.path).fingerprint != work.marks.get(step.number)
+
+
+def _taking_back(work: Work, step: Step, key: str, *, keeps: bool) -> Step:
+    path = step.target or ""
+    entry, tree = work.disk.find(path), work.disk.survey(path)
+    return Step(
+        number=0,
+        group=0,
+        migration=step.migration,
+        operation="SetAside" if keeps else "Retire",
+        shape=Shape.RETIRE,
+        source=path,
+        source_home=work.disk.domain(parent(path)).home,
+        before=attributes_of(entry, None) if entry is not None else step.after,
+        expected=Precondition.of(entry, tree.fingerprint) if entry is not None else None,
+        keeps=keeps,
+        takes_back=key,
+        why=Reason.DIVERGED.value if keeps else "out of date",
+        size=tree.size,
+        allocated=tree.allocated,
+        entries=tree.entries,
+    )
+
+
+def _placed(step: Step, number: int, group: int) -> Step:
+    return replace(step, number=number, group=group)
+
+
+def _times(disk: Disk, steps: Iterable[Step]) -> tuple[tuple[str, int, int], ...]:
+    """Return the times of the folders that the steps touch, for an undo."""
+    folders = dict.fromkeys(["", *(path for step in steps for path in (step.source_home, parent(step.source or "")))])
+    found = (disk.find(path) for path in folders)
+    return tuple((entry.path, entry.atime_ns, entry.mtime_ns) for entry in found if entry is not None)

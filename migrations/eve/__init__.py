@@ -2,7 +2,7 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import design_names, verified, volumes
+from . import containerd, design_names, verified, volumes
 from .checkpoint import INPUTS, read_checkpoint
 from .layouts import DESIGN, LAYOUTS, ORDER
 
@@ -12,7 +12,7 @@ PACK = Pack(
     order=ORDER,
     layouts=LAYOUTS,
     phases=(Phase(name="pre-vault", needs_vault=False), Phase(name="post-vault", needs_vault=True)),
-    migrations=(volumes.MIGRATION, verified.MIGRATION, design_names.MIGRATION),
+    migrations=(volumes.MIGRATION, verified.MIGRATION, containerd.MIGRATION, design_names.MIGRATION),
     default_target=DESIGN,
     inputs=INPUTS,
     read_checkpoint=read_checkpoint,

@@ -1,7 +1,8 @@
 """EVE's layouts: the design document's own, and those of the releases as shipped.
 
 Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has
-`vault/volumes` only; `clear_text`, the downloader's and the verifier's directories came with 5.7.1.
+`vault/volumes` only; `clear_text`, the downloader's and the verifier's directories came with 5.7.1, and with 7.11.0 the users'
+containerd store.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from upgradeconverter.packs.api import Kind, Layout, LayoutOrder, Slot, Zone
 
 from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
 
-LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1 = "legacy", "design", "5.7.0", "5.7.1"
-_LABELS = (LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1)
+LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1, RELEASE_7_11_0 = "legacy", "design", "5.7.0", "5.7.1", "7.11.0"
+_LABELS = (LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1, RELEASE_7_11_0)
 _BETWEEN_RELEASES = (0, 0, 0)
-_RELEASES = {RELEASE_5_7_0: (5, 7, 0), RELEASE_5_7_1: (5, 7, 1)}
+_RELEASES = {RELEASE_5_7_0: (5, 7, 0), RELEASE_5_7_1: (5, 7, 1), RELEASE_7_11_0: (7, 11, 0)}
 
 IMAGES = Slot(
     name="img",
@@ -80,6 +81,17 @@ VERIFIED = Slot(
 )
 DOWNLOADER = Slot(name="downloader", directory="vault/downloader", owner="downloader", mode=0o700, zone=Zone.VAULT)
 
+OLD_CONTAINERD = Slot(
+    name="old-containerd",
+    directory="containerd",
+    owner="containerd",
+    mode=0o711,
+    zone=Zone.PLAIN,
+    kind=Kind.DIRECTORY,
+    whole=True,
+)
+CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
+
 _ALL = (VAULT_VOLUMES, CLEAR, CLEAR_VOLUMES, VERIFIER, VERIFIED, DOWNLOADER)
 
 LAYOUTS = {
@@ -87,6 +99,7 @@ LAYOUTS = {
     DESIGN: Layout(label=DESIGN, slots=_ALL),
     RELEASE_5_7_0: Layout(label=RELEASE_5_7_0, slots=(VAULT_VOLUMES,)),
     RELEASE_5_7_1: Layout(label=RELEASE_5_7_1, slots=_ALL),
+    RELEASE_7_11_0: Layout(label=RELEASE_7_11_0, slots=(*_ALL, CONTAINERD)),
 }
 
 

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from upgradeconverter.packs.api import DiskState, Item, Migration, Move, Proposal, Reason, Skip
+from upgradeconverter.packs.api import DiskState, Divergence, Item, Migration, Move, Proposal, Reason, Skip
 
 from .claims import claims_of
 from .config import DeviceConfig
@@ -71,6 +71,8 @@ def _move(state: DiskState, config: DeviceConfig, item: Item, ref: VolumeRef) ->
         # EVE looks up the container's snapshot by this file's exact content: the old directory's name, no newline.
         additions=((SNAPSHOT_FILE, os.fsencode(item.entry.name)),) if container else (),
         labels=(owner, ("format", form)) if state.target.label == DESIGN else (owner,),
+        # A device that fell back went on with the old volume: that is the machine as its owner last saw it.
+        divergence=Divergence.NEWEST,
     )
 
 

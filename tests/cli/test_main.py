@@ -168,7 +168,7 @@ def test_packs_lists_layouts_and_migrations() -> None:
     """The list of packs names each with its layouts and migrations."""
     lines = checked("packs")[1]["details"]["packs"]
     assert lines[0].startswith("eve: ")
-    assert "Layouts: legacy, design, 5.7.0, 5.7.1 (default design" in lines[0]
+    assert "Layouts: legacy, design, 5.7.0, 5.7.1, 7.11.0 (default design" in lines[0]
     assert any(line.startswith("eve: eve-verified (post-vault, since design): ") for line in lines)
 
 

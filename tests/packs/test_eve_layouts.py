@@ -18,7 +18,7 @@ VOLUME = "11111111-1111-4111-8111-111111111111"
 @pytest.mark.parametrize(
     ("word", "label"),
     [
-        pytest.param("latest", "5.7.1", id="latest"),
+        pytest.param("latest", "7.11.0", id="latest"),
         pytest.param("legacy", "legacy", id="legacy"),
         pytest.param("design", "design", id="design"),
         pytest.param("5.7.0", "5.7.0", id="5.7.0"),
@@ -28,12 +28,12 @@ VOLUME = "11111111-1111-4111-8111-111111111111"
         pytest.param("5.7.2", "5.7.1", id="5.7.2"),
         pytest.param("5.12.0", "5.7.1", id="5.12 after 5.7"),
         pytest.param("6.0.0+build", "5.7.1", id="build"),
-        pytest.param("16.12.0-kvm-amd64", "5.7.1", id="16.12.0-kvm-amd64"),
+        pytest.param("16.12.0-kvm-amd64", "7.11.0", id="16.12.0-kvm-amd64"),
         pytest.param("5.6.3", "legacy", id="5.6.3"),
         pytest.param("4.99.99", "legacy", id="4.99.99"),
         pytest.param("garbage", None, id="garbage"),
         pytest.param("", None, id="nothing"),
-        pytest.param("0.0.0-master-1a2b3c4d", "5.7.1", id="development"),
+        pytest.param("0.0.0-master-1a2b3c4d", "7.11.0", id="development"),
         pytest.param("5.7.1garbage", None, id="garbage behind"),
         pytest.param("v5.7.1", None, id="letter before"),
     ],

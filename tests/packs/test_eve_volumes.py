@@ -28,7 +28,7 @@ from tests.packs.eve_words import (
     tree,
     volume,
 )
-from upgradeconverter.packs.api import Checkpoint, Move, Proposal, Reason
+from upgradeconverter.packs.api import Checkpoint, Divergence, Move, Proposal, Reason
 
 
 class Rest(TypedDict):
@@ -266,7 +266,8 @@ def test_clear_text_volumes(target: str, moved: str, slot: str, labels: tuple[tu
     """Volumes that need no encryption go to the clear area of layouts that have one (defect 8)."""
     config = device(ONE, volumes=[volume(clear=True)])
     proposal = plan(state(saved(config), legacy(f"{OLD1}.qcow2"), target))
-    assert proposal.operations == (Move(source=f"img/{OLD1}.qcow2", target=moved, slot=slot, labels=labels),)
+    source, policy = f"img/{OLD1}.qcow2", Divergence.NEWEST
+    assert proposal.operations == (Move(source=source, target=moved, slot=slot, labels=labels, divergence=policy),)
     assert proposal.warnings == ()
 
 

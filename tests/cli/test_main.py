@@ -113,7 +113,7 @@ def test_names_cannot_forge_a_report() -> None:
     """Line breaks, control sequences and bytes that are no text are shown, not carried out."""
     report = Report(command="run")
     name = "img/a\n  skipped: nothing\x1b[2J" + os.fsdecode(b"\xff")
-    item = {"migration": "m", "operation": "Move", "transfer": "copy", "status": "done", "size": 0}
+    item = {"migration": "m", "operation": "Move", "transfer": "copy", "status": "done", "undo": "never", "size": 0}
     report.items = [{**item, "source": name, "target": "vault/volumes/x\r"}]
     report.skipped = [{"path": name, "reason": "InUse", "detail": name}]
     report.warnings, report.details = [name], {"deviations": [name], "stamp": name}

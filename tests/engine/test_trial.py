@@ -70,9 +70,11 @@ def _old_part(tree: Tree) -> Tree:
 def test_both_layouts_are_whole(top: Path) -> None:
     """After a trial the old system finds all that it left, the new one all that it needs, and it is known that it waits."""
     before = capture(str(top))
+    planned = _do(top, "plan", "--trial")[1]
     status, document = _do(top, "--trial")
     assert (status, document["outcome"]) == (0, "done")
     assert {item["status"] for item in document["items"]} == {"waiting"}
+    assert {item["undo"] for item in (*planned["items"], *document["items"])} == {"until confirmed"}
     assert _there(top, (*OLD, *TARGETS, MARK)) == [True] * 7
     assert diff(_old_part(before), _old_part(capture(str(top)))) == ""
     assert set(OLD) < set(_do(top, "status")[1]["details"]["waiting for confirmation"])
@@ -98,6 +100,25 @@ def test_taken_back(top: Path) -> None:
     assert _do(top, "rollback")[0] == 0
     assert diff(before, capture(str(top))) == ""
     assert not (top / MARK).exists()
+
+
+@pytest.mark.parametrize("second", ["confirm", "rollback"])
+def test_digest_of_another_content(top: Path, second: str) -> None:
+    """What does not have the digest in its name stays for the old system until the trial is confirmed, and is then set aside."""
+    (top / OLD[2]).write_bytes(b"damaged content")
+    before = capture(str(top))
+    document = _do(top, "--trial")[1]
+    assert [(skip["path"], skip["reason"]) for skip in document["skipped"]] == [(OLD[2], "DigestMismatch")]
+    assert _there(top, (*OLD, *TARGETS)) == [True] * 5 + [False]
+    document = _do(top, second)[1]
+    if second == "rollback":
+        assert diff(before, capture(str(top))) == ""
+        return
+    assert [(skip["path"], skip["reason"]) for skip in document["skipped"]] == [(OLD[2], "DigestMismatch")]
+    assert _there(top, OLD) == [False] * 3
+    assert len(_do(top, "status")[1]["details"]["set aside"]) == 1
+    assert _do(top, "rollback")[0] == 0
+    assert diff(before, capture(str(top))) == ""
 
 
 def test_taken_back_after_it_was_confirmed(top: Path) -> None:
@@ -184,7 +205,8 @@ def test_both_do_not_fit(tmp_path: Path, vault: FakeVault) -> None:
         assert diff(before, capture(str(top), engine=True)) == ""
         status, document = _do(top, "--trial", "--when-short", "irreversible")
         assert (status, ["for good" in text for text in document["warnings"]].count(True)) == (0, 1)
-        assert {item["status"] for item in document["items"] if item["operation"] == "Move"} == {"waiting", "done"}
+        moved = {(item["status"], item["undo"]) for item in document["items"] if item["operation"] == "Move"}
+        assert moved == {("waiting", "until confirmed"), ("done", "moved back")}
         assert (_there(top, TARGETS), not inside - contents(str(top))) == ([True] * 3, True)
         assert _do(top, "rollback")[0] == 0
         assert diff(*(_known(tree) for tree in (before, capture(str(top), engine=True)))) == ""

@@ -26,6 +26,7 @@ from upgradeconverter.model.operation import (
     Write,
 )
 from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Undo, undo_of
 from upgradeconverter.planning.planner import plan
 from upgradeconverter.planning.survey import survey
 
@@ -72,6 +73,8 @@ def test_every_operation_is_carried_out(root: Path) -> None:
     disk, made = _plan(root, *EVERY)
     assert made.skips == ()
     (wave,) = made.waves
+    lost = [step.source for step in wave.steps if undo_of(step, trial=wave.trial) is Undo.NEVER]
+    assert lost == ["old/retired"]
     executor_for(disk, Journal(disk, JOURNAL), wave, "1", contents=dict(made.contents)).run_wave()
     disk.close()
     assert sorted(os.listdir(root / "new")) == ["copied", "link", "made", "moved", "written"]

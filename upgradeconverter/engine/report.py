@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
 from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome
-from upgradeconverter.model.plan import Shape
+from upgradeconverter.model.plan import Shape, Undo, undo_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Plan, Step
+
+
+# What people have to know of a step; that it can be moved back needs no word.
+_UNDO_WORDS = {Undo.UNTIL_CONFIRMED: ", until confirmed", Undo.MOVED_BACK: "", Undo.NEVER: ", for good"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,16 +72,17 @@ class Report:
             self.source, self.target = plan.source, plan.target
             self.take_skips(plan.skips)
             became = {result.step.number: result for result in results}
-            for step in plan.steps:
-                self._show_step(step, became.get(step.number))
+            for wave in plan.waves:
+                for step in wave.steps:
+                    self._show_step(step, became.get(step.number), trial=wave.trial)
             self.warn(*plan.warnings)
             self.space += [asdict(need) for need in plan.space]
         self.plan_digest = _digest_of([plan for plan, _ in plans])
 
-    def _show_step(self, planned: Step, result: StepResult | None) -> None:
+    def _show_step(self, planned: Step, result: StepResult | None, *, trial: bool) -> None:
         step = planned if result is None else result.step
         if is_shown(step):
-            self.items.append(item_of(step, ItemStatus.PLANNED if result is None else result.status))
+            self.items.append(item_of(step, ItemStatus.PLANNED if result is None else result.status, trial=trial))
         if result is not None and result.reason is not None:
             path = step.source or step.target or ""
             self.skipped.append({"path": path, "reason": result.reason.value, "detail": result.detail})
@@ -124,7 +129,7 @@ def is_shown(step: Step) -> bool:
     return not (step.shape is Shape.CREATE and step.made_of == "file" and step.source is None and step.operation == "Write")
 
 
-def item_of(step: Step, status: ItemStatus) -> dict[str, Any]:
+def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
     """Return one item of the report."""
     return {
         "migration": step.migration,
@@ -133,6 +138,7 @@ def item_of(step: Step, status: ItemStatus) -> dict[str, Any]:
         "target": step.target if step.target is not None else step.twin,
         "transfer": step.shape.value,
         "status": status.value,
+        "undo": undo_of(step, trial=trial).value,
         "size": step.size,
     }
 
@@ -146,7 +152,8 @@ def as_text(report: Report) -> str:
     lines += [f"  recovered: transaction {r['txid']} after {r['last']}: {r['result']}" for r in report.recovered]
     for item in report.items:
         arrow = f" -> {item['target']}" if item["target"] and item["target"] != item["source"] else ""
-        lines.append(f"  {item['status']:<11} {item['operation']:<15} {item['source'] or ''}{arrow} [{item['transfer']}]")
+        how = f"{item['transfer']}{_UNDO_WORDS[item['undo']]}"
+        lines.append(f"  {item['status']:<11} {item['operation']:<15} {item['source'] or ''}{arrow} [{how}]")
     lines += _skipped_text(report.skipped)
     lines += [f"  warning: {text}" for text in report.warnings]
     lines += [

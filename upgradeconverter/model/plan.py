@@ -158,6 +158,27 @@ class Wave:
     trial: bool = False
 
 
+class Undo(StrEnum):
+    """Until when, and how, a step can be taken back.
+
+    UNTIL_CONFIRMED: what was there before stays untouched until the trial is confirmed. MOVED_BACK: it comes back from its new
+    place, as long as the journal of the run is kept: that of the last run and of the two before it. NEVER: it is deleted, and
+    nothing else has its content.
+    """
+
+    UNTIL_CONFIRMED = "until confirmed"
+    MOVED_BACK = "moved back"
+    NEVER = "never"
+
+
+def undo_of(step: Step, *, trial: bool) -> Undo:
+    """Return until when a step can be taken back, in a transaction that is on trial or not."""
+    if trial:
+        return Undo.UNTIL_CONFIRMED
+    is_deleted = step.shape is Shape.RETIRE and step.made_of != "directory" and step.twin is None and not step.keeps
+    return Undo.NEVER if is_deleted else Undo.MOVED_BACK
+
+
 def folders_wanted(folders: Iterable[Step], steps: Iterable[Step]) -> tuple[Step, ...]:
     """Return those new directories, given parents first, in which a target of the steps lies."""
     wanted = {_above(step.target) for step in steps if step.target is not None}

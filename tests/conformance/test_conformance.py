@@ -68,7 +68,11 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
 
         first = undone = after = case.at_rest(capture(top))
         found, statuses = "", []
-        for arguments in case.starts(top):
+        written = first
+        for number, arguments in enumerate(case.starts(top)):
+            if number == 1:
+                case.meanwhile(top)
+                written = case.at_rest(capture(top))
             status, document = run(*arguments)
             found += _outcome(document)
             statuses.append(status)
@@ -83,6 +87,8 @@ def test_fixture_keeps_every_promise(case: Case, vault: str, tmp_path: Path) -> 
         assert case.at_rest(capture(top)) == after, "a second run changed something"
 
         run("rollback", "-p", case.root(top))
+        if case.options["meanwhile"]:
+            undone = case.taken_back(first, written)
         assert diff(undone, case.at_rest(capture(top))) == "", "rolling back did not give what was"
 
 

@@ -27,7 +27,8 @@ LATER_THAN_ANY_FIXTURE = 1_700_000_000_000_000_000
 
 CASES = [(pack, case) for pack in ("eve",) for case in load_cases(pack)]
 # Somebody who writes to the disk at each start gives each start another result.
-QUIET = [(pack, case) for pack, case in CASES if not case.options["restless"] and not case.options["interrupted"]]
+OTHERS = ("restless", "interrupted", "meanwhile")
+QUIET = [(pack, case) for pack, case in CASES if not any(case.options[other] for other in OTHERS)]
 PLACES = [pytest.param(case, vault, id=f"{pack}-{case.name}-{vault}") for pack, case in QUIET for vault in case.options["vaults"]]
 
 

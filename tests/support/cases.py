@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "damaged": "",
     "lock_vault": False,
     "restless": {},  # path, and the disk verb (`append` or `copy`) during which it is written to
+    "meanwhile": [],  # paths that are written to after the first start, by whichever system knows them
     "interrupted": {},  # journal record before which an earlier start died, and the path that was written to after that
 }
 
@@ -70,6 +71,19 @@ class Case:
         """Return the arguments of each start that the case is about."""
         target = ("--target", self.options["target"]) if self.options["target"] else ()
         return [(*words, "-p", self.root(top), *target) for words in self.options["starts"]]
+
+    def meanwhile(self, top: str) -> None:
+        """Write what somebody wrote between the first start and the second."""
+        for path in self.options["meanwhile"]:
+            trouble.write_anew(f"{self.root(top)}/{path}", f"written as {path}\n")
+
+    def taken_back(self, before: Tree, after: Tree) -> Tree:
+        """Return what a rollback gives: what was there before, with what had been written under the old names meanwhile."""
+        written = ("data", "size", "mtime")
+        return {
+            path: entry | {name: after[path][name] for name in written if entry["kind"] == "file" and name in after[path]}
+            for path, entry in before.items()
+        }
 
     def at_rest(self, tree: Tree) -> Tree:
         """Return a tree without what no run can answer for.

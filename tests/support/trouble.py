@@ -94,10 +94,10 @@ def damage(image: str, top: str, path: str) -> None:
         caches.write("3")
 
 
-def write_anew(place: str) -> None:
+def write_anew(place: str, text: str = "written anew\n") -> None:
     """Write a file as if it had never been there before; always the same, so that results compare."""
-    with open(place, "wb") as stream:
-        stream.write(b"written anew\n")
+    with open(place, "w", encoding="utf-8") as stream:
+        stream.write(text)
     os.utime(place, ns=(1_600_000_000 * _SECOND, 1_600_000_000 * _SECOND))
 
 

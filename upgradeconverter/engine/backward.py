@@ -79,7 +79,7 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is None:
             return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
-        return replace(step, after=_without_times(step.before), before=step.after)
+        return replace(step, after=step.before.without_times(), before=step.after)
     if step.target is not None and parent(step.target) in arriving:
         # A file that was put inside something before its rename is left out when that goes back: see `_move_back`.
         return None
@@ -121,7 +121,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         target=source,
         source_home=here.home,
         target_home=there.home,
-        after=_without_times(step.before) if entry.kind is not Kind.DIRECTORY else step.before,
+        after=step.before.without_times() if entry.kind is not Kind.DIRECTORY else step.before,
         before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid, labels=step.after.labels),
         expected=Precondition.of(entry, tree.fingerprint),
         sha256=None,
@@ -202,11 +202,6 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
         identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint=""
     )
     return replace(base, expected=identity, before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid))
-
-
-def _without_times(attributes: Attributes) -> Attributes:
-    """What was written since then keeps its own times."""
-    return replace(attributes, mtime_ns=None, atime_ns=None)
 
 
 def _now(disk: Disk, steps: Iterable[Step]) -> tuple[tuple[str, int, int], ...]:

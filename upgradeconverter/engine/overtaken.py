@@ -84,13 +84,15 @@ def _judge(work: Work, group: _Group) -> list[Step | Skip]:
         return []
     gone = [step for step in group.copies if work.disk.find(step.target or "") is None]
     used = [step for step in group.copies if step in gone or _is_target_changed(work, step)]
-    if gone or any(step.divergence is not Divergence.NEWEST for step in used):
+    # What has the digest in its name is right already, whatever the old system has made of the other one.
+    is_right = any(step.sha256 is not None for step in group.copies)
+    if gone or is_right or any(step.divergence is not Divergence.NEWEST for step in used):
         return [_diverged(step) for step in written]
     return [_taking_back(work, step, group.key, keeps=step in used) for step in group.copies]
 
 
 def _diverged(step: Step) -> Skip:
-    detail = f"so was {step.target}, since a trial began; {_TOLD[step.divergence]}"
+    detail = f"it is not what {step.target} was made of any more, since a trial began; {_TOLD[step.divergence]}"
     return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
 
 

@@ -359,9 +359,11 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
         kept = _unpublish(work, step)
-    if (step.shape is Shape.RENAME or step.method == "link") and disk.find(step.source or "") is not None:
-        # The flip sets attributes before it renames, so they may have changed although nothing was published.
-        disk.set_attributes(step.source or "", step.before)
+    source = disk.find(step.source or "")
+    if (step.shape is Shape.RENAME or step.method == "link") and source is not None:
+        # The flip sets attributes before it renames, so they may have changed although nothing was published. It changes the
+        # times of directories only.
+        disk.set_attributes(source.path, step.before if source.kind is Kind.DIRECTORY else step.before.without_times())
         disk.sync_file(step.source or "")
     return kept
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,10 @@ class Attributes:
     labels: tuple[tuple[str, str], ...] = ()
     mtime_ns: int | None = None
     atime_ns: int | None = None
+
+    def without_times(self) -> Attributes:
+        """Return the same but for the times: what was written since then keeps its own."""
+        return replace(self, mtime_ns=None, atime_ns=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +166,7 @@ class Undo(StrEnum):
     """Until when, and how, a step can be taken back.
 
     UNTIL_CONFIRMED: what was there before stays untouched until the trial is confirmed. MOVED_BACK: it comes back from its new
-    place, as long as the journal of the run is kept: that of the last run and of the two before it. NEVER: it is deleted, and
+    place, as long as the journal of the run is kept: that of the last run and of the one before it. NEVER: it is deleted, and
     nothing else has its content.
     """
 

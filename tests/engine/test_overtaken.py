@@ -209,6 +209,21 @@ def test_another_file_in_place_of_a_second_name(tmp_path: Path, vault: FakeVault
         assert (place / IMAGE).stat().st_ino == (place / TARGETS[0]).stat().st_ino
 
 
+def test_the_vault_waits_for_its_phase(top: Path, vault: FakeVault) -> None:
+    """A start that must not, or cannot, touch the vault leaves the trial as it is; the first one that may settles it."""
+    _append(top / IMAGE, b" old")
+    before = capture(str(top))
+    _do(top, "pre-vault", "--trial")
+    vault.read_only = True
+    _do(top, "--trial")
+    vault.read_only, vault.locked = False, True
+    _do(top, "--trial")
+    vault.locked = False
+    assert diff(before, capture(str(top))) == ""
+    _do(top, "post-vault", "--trial")
+    assert (top / TARGETS[0]).read_bytes().endswith(b" old")
+
+
 @pytest.mark.parametrize("changed", ["old", "both"])
 def test_taken_back_after_a_fallback(tmp_path: Path, changed: str) -> None:
     """A trial that was settled anew can be taken back as well: the old system finds what it wrote last, and nothing else."""

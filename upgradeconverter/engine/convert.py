@@ -132,7 +132,7 @@ def convert(run: Run, phase: str) -> None:
         if not _recover(run, run.journal.read(repair=True), phase):
             return
         overtaken = _mind_the_trial(run, run.journal.read(repair=True))
-        if overtaken.steps:
+        if overtaken.steps and (_is_vault_ready(run, phase) or not any(step.source_home for step in overtaken.steps)):
             carry_out(run, overtaken, _TRIAL, OVERTAKEN)
             _take_pending(run, run.journal.read(repair=True))
         for each in run.session.phases(phase):
@@ -167,6 +167,12 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
         log.event("recovered", txid=recovery.txid, last=recovery.last, result=recovery.result)
         run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
     return True
+
+
+def _is_vault_ready(run: Run, phase: str) -> bool:
+    """Return whether this start is one that may touch the vault, and can."""
+    phases = run.session.phases(phase)
+    return any(each.needs_vault for each in phases) and all(run.session.vault_problem(each) is None for each in phases)
 
 
 def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:

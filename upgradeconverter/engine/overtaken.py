@@ -60,7 +60,12 @@ def look(disk: Disk, journal: Journal, view: JournalView, *, pack: str, layout: 
             continue
         work = executor_of(disk, journal, view, transaction).work
         for group in _groups(view, transaction):
-            found = _judge(work, group)
+            try:
+                found = _judge(work, group)
+            except OSError as error:
+                # D10: what cannot be looked at waits as it is.
+                detail = f"{error.filename or ''}: {error.strerror or error}"
+                found = [Skip(path=step.source or "", reason=Reason.DISK_FAILED, detail=detail) for step in group.copies]
             steps += [step for step in found if isinstance(step, Step)]
             skips += [skip for skip in found if isinstance(skip, Skip)]
     keys = list(dict.fromkeys(step.takes_back for step in steps))

@@ -480,8 +480,9 @@ class ModelDisk:
         top = self._need(path)
         return [("", top), *self._live.walk(top, "")]
 
-    def survey(self, path: str) -> TreeFacts:
-        """See `Disk`."""
+    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
+        """See `Disk`; there is nothing here that only a close look tells."""
+        del closely
         found = self._tree(path)
         digest = hashlib.sha256()
         for inside, inode in found:
@@ -513,7 +514,8 @@ class ModelDisk:
                 start = index * manifest.CHUNK
                 crc = manifest.add_chunk(crc, index, node.content[start : start + manifest.CHUNK])
             size = 0 if node.kind is Kind.DIRECTORY else node.size
-            lines.append(manifest.line(kind=node.kind, size=size, mode=node.meta.mode, crc=crc, path=inside))
+            depth, name = len(inside.split("/")) if inside else 0, inside.rpartition("/")[2]
+            lines.append(manifest.line(kind=node.kind, size=size, mode=node.meta.mode, crc=crc, depth=depth, name=name))
         return "".join(lines)
 
     def same_content(self, first: str, second: str, additions: Iterable[tuple[str, bytes]] = ()) -> bool:

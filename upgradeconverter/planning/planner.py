@@ -194,7 +194,7 @@ def _check_copy(draft: _Draft, source: str) -> None:
         raise _CannotError(source, Reason.UNEXPECTED_CONTENT, f"{tree.zones[0]} has an encryption of its own, which a copy loses")
     if tree.shared:
         draft.warnings.append(
-            f"{source}: {tree.shared} files in it have names elsewhere too; what is copied is a file of its own"
+            f"{source}: {len(tree.shared)} files in it have names elsewhere too; what is copied is a file of its own"
         )
 
 

@@ -38,6 +38,7 @@ class _Copying:
     Attributes:
         folder_fd: where files with several names keep one; -1 until there is such a file.
         depth: number of components of the longest path that the order names inside.
+        fixed: flags of the last file that forbid changes.
     """
 
     root_fd: int
@@ -48,6 +49,7 @@ class _Copying:
     lines: list[str] = field(default_factory=list)
     folder_fd: int = -1
     depth: int = 0
+    fixed: int = 0
 
     def note(self, facts: os.stat_result, crc: int, depth: int, name: str) -> None:
         """Add one line to the manifest."""
@@ -180,6 +182,7 @@ def _leave(run: _Copying, way: Way, visit: Visit) -> None:
     _add_here(run, way)
     run.carrier.finish(visit.inside, way.fd)
     _take_all(way.above, visit.name, visit.fd, visit.name, visit.facts)
+    run.carrier.fix(way.fd, run.carrier.fixed(visit.inside))
     way.up()
 
 
@@ -193,6 +196,9 @@ def _copy_visited(run: _Copying, target_fd: int, visit: Visit) -> None:
     _take_all(*target, *source, visit.facts)
     if shared:
         _keep_name(run, target, visit.facts, None, crc)
+    elif run.fixed and stat.S_ISREG(visit.facts.st_mode):
+        with regular_file(*target) as fd:
+            run.carrier.fix(fd, run.fixed)
 
 
 def _link(
@@ -277,6 +283,7 @@ def _copy_file(
             run.carrier.prepare(from_fd, to_fd)
             result = _copy_content(run, from_fd, to_fd, now.st_size)
             run.carrier.finish(from_fd, to_fd)
+            run.fixed = run.carrier.fixed(from_fd)
         finally:
             os.close(to_fd)
         after = os.fstat(from_fd)

@@ -145,6 +145,7 @@ class PosixDisk:
                 flags=flags.kept(fd),
                 project=native.inherited_project(fd),
                 any_project=flags.keeps_any_project(fd),
+                longest_link=flags.longest_link(fd, encrypted=encrypted),
             )
 
     def _domain_key(self, path: str) -> tuple[str, bool]:

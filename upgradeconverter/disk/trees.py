@@ -93,7 +93,8 @@ class _Survey:
         self.hints = self.hints or has_hints(extended)
         if project:
             self.projects.add(project)
-        if visit is not None and not self.fixed_inside and native.has_fixed_flag(fd):
+        several = visit is not None and not visit.is_directory and visit.facts.st_nlink > 1
+        if visit is not None and several and not self.fixed_inside and native.has_fixed_flag(fd):
             self.fixed_inside = f"{self.path}/{visit.path}"
 
     def facts(self) -> TreeFacts:

@@ -109,8 +109,8 @@ class TreeFacts:
         zones: directories inside with another encryption policy than the one that holds them.
         shared: files that have other names outside.
         longest_link: bytes of the longest destination of a symbolic link.
-        fixed_inside: an immutable or append-only thing inside, if there is one.
-        flags: letters of all other inode flags that are set on files and directories (chattr(1)).
+        fixed_inside: an immutable or append-only file inside that has several names, if there is one.
+        flags: letters of all inode flags that are set on files and directories (chattr(1)).
         projects: quota projects other than 0 that they belong to.
         hints: whether some have hints for the file system's allocator, which have no letters.
 
@@ -144,6 +144,7 @@ class Domain:
         flags: letters of the inode flags that can be set there (chattr(1)).
         project: quota project that its home hands on to all that is made there.
         any_project: whether any project can be set there, also where nothing is known to have one.
+        longest_link: bytes that the destination of a symbolic link can have there.
     """
 
     home: str
@@ -152,6 +153,7 @@ class Domain:
     flags: str = ""
     project: int | None = None
     any_project: bool = False
+    longest_link: int = 4095
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

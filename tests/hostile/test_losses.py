@@ -98,6 +98,13 @@ def test_allocator_hints(tmp_path: Path) -> None:
         assert _planned(top) == ([f"{PREPARED}: hints for the allocator of its file system cannot be kept"], [])
 
 
+def test_attributes_of_the_kernel(tmp_path: Path) -> None:
+    """The kernel's own signatures of files belong to an inode and are not copied."""
+    with _disk(tmp_path, "ext4", "fscrypt") as top:
+        os.setxattr(top / PREPARED / "rootfs/etc/hostname", "security.ima", b"\x01" + bytes(20))
+        assert _planned(top) == ([f"{PREPARED}: the extended attributes security.ima in it cannot be kept"], [])
+
+
 def test_long_links(tmp_path: Path) -> None:
     """A link may be two bytes shorter behind a key: what does not fit is left whole by name, what just fits is carried."""
     with _disk(tmp_path, "ext4", "fscrypt") as top:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What the kernel keeps for itself and refuses to have set.
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 _CAPABILITY = "security.capability"
-_NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
+NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
 
 
 def gives_away() -> bool:
@@ -39,7 +39,7 @@ def read_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
     place = _place(folder_fd, name)
     try:
         names = [os.fsencode(found) for found in xattr.listxattr(place, options)]
-        return {key: xattr.getxattr(place, os.fsdecode(key), options) for key in names if key not in _NOT_OURS}
+        return {key: xattr.getxattr(place, os.fsdecode(key), options) for key in names if key not in NOT_OURS}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return {}

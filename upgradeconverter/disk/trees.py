@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeAlias
@@ -49,6 +50,7 @@ class _Survey:
     bits: int = 0
     projects: set[int] = field(default_factory=set)
     hints: bool = False
+    xattrs: set[str] = field(default_factory=set)
 
     def add(self, depth: int, name: str, facts: os.stat_result) -> None:
         """Take note of one entry."""
@@ -91,6 +93,8 @@ class _Survey:
         extended, project = native.extended_flags(fd)
         self.bits |= bits
         self.hints = self.hints or has_hints(extended)
+        with suppress(OSError):
+            self.xattrs.update(name for name in os.listxattr(fd) if os.fsencode(name) in attributes.NOT_OURS)
         if project:
             self.projects.add(project)
         several = visit is not None and not visit.is_directory and visit.facts.st_nlink > 1
@@ -117,6 +121,7 @@ class _Survey:
             flags=letters(self.bits),
             projects=tuple(sorted(self.projects)),
             hints=self.hints,
+            xattrs=tuple(sorted(self.xattrs)),
         )
 
 

@@ -113,8 +113,9 @@ class TreeFacts:
         flags: letters of all inode flags that are set on files and directories (chattr(1)).
         projects: quota projects other than 0 that they belong to.
         hints: whether some have hints for the file system's allocator, which have no letters.
+        xattrs: extended attributes of theirs that the kernel does not let anybody set.
 
-    The last four are known only after a close look.
+    The last five are known only after a close look.
     """
 
     entries: int
@@ -131,6 +132,7 @@ class TreeFacts:
     flags: str = ""
     projects: tuple[int, ...] = ()
     hints: bool = False
+    xattrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,8 @@ def losses(source: str, tree: TreeFacts, target: Domain, *, same_filesystem: boo
         numbers = ", ".join(str(number) for number in tree.projects) or "0"
         gets = f", as all there belongs to {target.project}" if target.project is not None else ""
         yield f"{source}: that things in it belong to the quota projects {numbers} cannot be kept{gets}"
+    if tree.xattrs:
+        yield f"{source}: the extended attributes {', '.join(tree.xattrs)} in it cannot be kept"
     if tree.hints:
         yield f"{source}: hints for the allocator of its file system cannot be kept"
 

@@ -12,6 +12,8 @@ TARGET ?= latest
 JOBS ?= 2
 STATES ?= 100000
 SEED ?= 1
+SECONDS ?= 60
+EXAMPLES ?= 1000
 export PERSIST PACK TARGET
 
 VENV := .venv
@@ -19,9 +21,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check powercut fmt clean proto wheel tools static
+.PHONY: help run test check powercut fuzz fmt clean proto wheel tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +43,10 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 
 powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
+
+fuzz: tools $(FUZZ)  ## fuzz the readers with atheris and the disks with hypothesis, SECONDS=60 and EXAMPLES=1000 of each, SEED=1
+	$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS) --seed $(SEED)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/hostile/test_hostile_disk.py --hypothesis-seed=$(SEED) --timeout=0
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .
@@ -76,6 +83,10 @@ $(RUNTIME): pyproject.toml | $(BIN)/pip
 $(DEV): pyproject.toml | $(BIN)/pip
 	$(PIP) install --editable '.[dev]'
 	@touch $(RUNTIME) $@
+
+$(FUZZ): $(DEV)
+	$(PIP) install --editable '.[fuzz]'
+	@touch $@
 
 $(BIN)/pip:
 	@for python in python3.11 python3; do \

@@ -480,8 +480,9 @@ class ModelDisk:
         top = self._need(path)
         return [("", top), *self._live.walk(top, "")]
 
-    def survey(self, path: str) -> TreeFacts:
-        """See `Disk`."""
+    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
+        """See `Disk`; there is nothing here that only a close look tells."""
+        del closely
         found = self._tree(path)
         digest = hashlib.sha256()
         for inside, inode in found:
@@ -513,7 +514,8 @@ class ModelDisk:
                 start = index * manifest.CHUNK
                 crc = manifest.add_chunk(crc, index, node.content[start : start + manifest.CHUNK])
             size = 0 if node.kind is Kind.DIRECTORY else node.size
-            lines.append(manifest.line(kind=node.kind, size=size, mode=node.meta.mode, crc=crc, path=inside))
+            depth, name = len(inside.split("/")) if inside else 0, inside.rpartition("/")[2]
+            lines.append(manifest.line(kind=node.kind, size=size, mode=node.meta.mode, crc=crc, depth=depth, name=name))
         return "".join(lines)
 
     def same_content(self, first: str, second: str, additions: Iterable[tuple[str, bytes]] = ()) -> bool:
@@ -613,7 +615,11 @@ class ModelDisk:
             if inside in left_out:
                 continue
             target = f"{order.target}/{inside}" if inside else order.target
-            copied = self._copy_one(inode, target, made)
+            own = order.after if not inside else None
+            copied = self._linked(order, inode, target, own) if not (order.sha256 and not inside) else None
+            if copied is None:
+                copied = self._copy_one(inode, target, made)
+                self._keep_name(order, inode, target, own)
             node = self._live.nodes[inode]
             if node.kind is Kind.DIRECTORY:
                 folders.append((inode, copied))
@@ -651,6 +657,31 @@ class ModelDisk:
                 self._write(copied, node.content)
             self._carry_over(inode, copied)
         return copied
+
+    def _linked(self, order: CopyOrder, inode: int, target: str, own: Attributes | None) -> int | None:
+        """Give what an earlier copy made of an inode one more name; None when there was none."""
+        known = order.names.known.get((0, inode, own)) if order.names else None
+        if order.names is None or known is None:
+            return None
+        self._call(target)
+        self._name(self._need(f"{order.names.folder}/{known[0]}"), put=self._free_slot(target))
+        return self._need(target)
+
+    def _keep_name(self, order: CopyOrder, inode: int, target: str, own: Attributes | None) -> None:
+        """Keep a name of the copy of an inode that has other names."""
+        if (
+            order.names is None
+            or self._live.nodes[inode].kind is Kind.DIRECTORY
+            or self._entry("", inode, labels=False).links < 2
+        ):
+            return
+        if self.find(order.names.folder) is None:
+            self._call(order.names.folder)
+            self._create(order.names.folder, Kind.DIRECTORY, 0o700)
+        order.names.count += 1
+        self._call(order.names.folder)
+        self._name(self._need(target), put=self._free_slot(f"{order.names.folder}/{order.names.count}"))
+        order.names.known[0, inode, own] = (order.names.count, 0, 0)
 
     def _carry_over(self, inode: int, copied: int) -> None:
         """Give a copy the attributes of its source."""

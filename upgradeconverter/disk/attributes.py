@@ -1,7 +1,7 @@
 """Owner, mode, extended attributes (ACLs and capabilities among them) and times: capture, apply, compare.
 
-The one door to the `xattr` package. Paths go through `/proc/self/fd`, so a symbolic link is never followed and symlinks and
-device nodes can have attributes too (xattr(7)).
+The one door to the `xattr` package. Paths go through `/proc/self/fd` to the directory, and no call follows the name in it, so
+a symbolic link is never followed and symlinks and device nodes can have attributes too (xattr(7)).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # What the kernel keeps for itself and refuses to have set.
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
-_NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
+_CAPABILITY = "security.capability"
+NOT_OURS = (b"system.nfs4_acl", b"security.evm", b"security.ima")
 
 
 def gives_away() -> bool:
@@ -38,7 +39,7 @@ def read_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
     place = _place(folder_fd, name)
     try:
         names = [os.fsencode(found) for found in xattr.listxattr(place, options)]
-        return {key: xattr.getxattr(place, os.fsdecode(key), options) for key in names if key not in _NOT_OURS}
+        return {key: xattr.getxattr(place, os.fsdecode(key), options) for key in names if key not in NOT_OURS}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return {}
@@ -124,7 +125,7 @@ def apply(folder_fd: int, name: str, attributes: Attributes) -> None:
         write_labels(folder_fd, name, attributes.labels)
     # chown clears setuid and setgid, so the mode comes after it.
     if mode != before.st_mode & 0o7777 or (uid, gid) != (before.st_uid, before.st_gid):
-        os.chmod(_place(folder_fd, name), mode)
+        _chmod(folder_fd, name, mode)
     if mode & stat.S_IWUSR:
         write_labels(folder_fd, name, attributes.labels)
     if attributes.mtime_ns is not None or attributes.atime_ns is not None:
@@ -137,7 +138,28 @@ def apply(folder_fd: int, name: str, attributes: Attributes) -> None:
 
 
 def _chown(folder_fd: int, name: str, uid: int, gid: int) -> None:
-    if name:
-        os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
-    else:
+    """Change the owner, which alone would take away a file's capabilities (capabilities(7))."""
+    import xattr
+
+    if not name:
         os.fchown(folder_fd, uid, gid)
+        return
+    try:
+        able = xattr.getxattr(_place(folder_fd, name), _CAPABILITY, xattr.XATTR_NOFOLLOW)
+    except OSError:
+        able = None
+    os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
+    if able is not None:
+        write_xattrs(folder_fd, name, {_CAPABILITY.encode(): able})
+
+
+def _chmod(folder_fd: int, name: str, mode: int) -> None:
+    """Change the mode of what has that name, and of nothing that a link put there since leads to."""
+    if not name:
+        os.fchmod(folder_fd, mode)
+        return
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)

@@ -11,60 +11,118 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes
+from upgradeconverter.disk.flags import Carrier
 from upgradeconverter.disk.manifest import CHUNK, add_chunk, data_chunks, line
-from upgradeconverter.disk.port import CopyOrder, CopyReceipt, SourceChangedError
-from upgradeconverter.disk.walking import folder, holder, kind_of, regular_file, walk
+from upgradeconverter.disk.port import CopyOrder, CopyReceipt, Names, SourceChangedError
+from upgradeconverter.disk.walking import Way, folder, holder, kind_of, regular_file, walk
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
     import hashlib
 
     from upgradeconverter.disk.port import Progress
+    from upgradeconverter.disk.walking import Visit
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(slots=True, kw_only=True)
 class _Copying:
-    """State of one copy: where it goes, what was linked already, what the manifest says so far."""
+    """State of one copy.
 
+    Attributes:
+        folder_fd: where files with several names keep one; -1 until there is such a file.
+        depth: number of components of the longest path that the order names inside.
+        fixed: flags of the last file that forbid changes.
+    """
+
+    root_fd: int
     order: CopyOrder
     progress: Progress | None
-    links: dict[tuple[int, int], str] = field(default_factory=dict)
-    lines: list[tuple[str, str]] = field(default_factory=list)
-    crcs: dict[str, int] = field(default_factory=dict)
-    folders: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    carrier: Carrier
+    names: Names
+    lines: list[str] = field(default_factory=list)
+    folder_fd: int = -1
+    depth: int = 0
+    fixed: int = 0
 
-    def note(self, path: str, facts: os.stat_result, crc: int) -> None:
+    def note(self, facts: os.stat_result, crc: int, depth: int, name: str) -> None:
         """Add one line to the manifest."""
         size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-        text = line(kind=kind_of(facts.st_mode), size=size, mode=stat.S_IMODE(facts.st_mode), crc=crc, path=path)
-        self.lines.append((path, text))
-        if facts.st_nlink > 1:
-            self.crcs[path] = crc
+        mode = stat.S_IMODE(facts.st_mode)
+        self.lines.append(line(kind=kind_of(facts.st_mode), size=size, mode=mode, crc=crc, depth=depth, name=name))
+
+    def open_names(self) -> int:
+        """Return the folder where files with several names keep one, which is made when it is missing."""
+        if self.folder_fd < 0:
+            with holder(self.root_fd, self.names.folder) as (above, name):
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=above)
+                with folder(above, name) as fd:
+                    self.folder_fd = os.dup(fd)
+        return self.folder_fd
+
+    def close(self) -> None:
+        """Let go of that folder."""
+        if self.folder_fd >= 0:
+            os.close(self.folder_fd)
 
 
 def copy(root_fd: int, order: CopyOrder, progress: Progress | None) -> CopyReceipt:
-    """Carry out a copy order below a root; see `Disk.copy`."""
-    run = _Copying(order=order, progress=progress)
-    sha256 = None
+    """Carry out a copy order below a root; see `Disk.copy`. The folder of the names that it keeps stays, if it has made one."""
+    paths = (*(path for path, _ in order.additions), *order.omissions)
     with holder(root_fd, order.source) as (source_fd, source), holder(root_fd, order.target) as (target_fd, target):
-        facts = os.stat(source, dir_fd=source_fd, follow_symlinks=False)
-        if stat.S_ISDIR(facts.st_mode):
-            os.mkdir(target, 0o700, dir_fd=target_fd)
-            with folder(source_fd, source) as from_fd, folder(target_fd, target) as to_fd:
-                _copy_tree(run, from_fd, to_fd)
-            run.note("", facts, 0)
-        else:
-            sha256 = _copy_entry(run, (source_fd, source), (target_fd, target), "", facts)
-        _finish(target_fd, target, source_fd, source, facts, order.after)
+        run = _Copying(
+            root_fd=root_fd,
+            order=order,
+            progress=progress,
+            carrier=Carrier.between(source_fd, target_fd),
+            names=order.names or Names(folder=names_of(order.target)),
+            depth=max((path.count("/") + 1 for path in paths), default=0),
+        )
+        try:
+            sha256 = _copy_top(run, (source_fd, source), (target_fd, target))
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise SourceChangedError(order.source) from error
+            raise
+        finally:
+            run.close()
         identity = os.stat(target, dir_fd=target_fd, follow_symlinks=False).st_ino
-    manifest = "".join(text for _, text in sorted(run.lines))
-    return CopyReceipt(identity=identity, manifest=manifest, sha256=sha256)
+    return CopyReceipt(identity=identity, manifest="".join(run.lines), sha256=sha256)
+
+
+def names_of(target: str) -> str:
+    """Return where a copy that stands for itself keeps names."""
+    return f"{target}.names"
+
+
+def _copy_top(run: _Copying, source: tuple[int, str], target: tuple[int, str]) -> str | None:
+    (source_fd, source_name), (target_fd, target_name) = source, target
+    facts = os.stat(source_name, dir_fd=source_fd, follow_symlinks=False)
+    sha256 = None
+    if stat.S_ISDIR(facts.st_mode):
+        run.note(facts, 0, 0, "")
+        os.mkdir(target_name, 0o700, dir_fd=target_fd)
+        with folder(source_fd, source_name) as from_fd, folder(target_fd, target_name) as to_fd:
+            _copy_tree(run, from_fd, to_fd)
+            _finish(target_fd, target_name, source_fd, source_name, facts, run.order.after)
+            run.carrier.finish(from_fd, to_fd)
+        return None
+    shared = facts.st_nlink > 1 and not run.order.sha256
+    own = run.order.after if shared else None
+    if not (shared and _link(run, target, facts, own, 0, "")):
+        sha256, crc = _copy_entry(run, source, target, facts)
+        run.note(facts, crc, 0, "")
+        _finish(target_fd, target_name, source_fd, source_name, facts, run.order.after)
+        if shared:
+            _keep_name(run, target, facts, own, crc)
+    return sha256
 
 
 def _finish(target_fd: int, target: str, source_fd: int, source: str, facts: os.stat_result, after: Attributes) -> None:
@@ -92,75 +150,122 @@ def _take_attributes(target_fd: int, target: str, source_fd: int, source: str, f
     attributes.write_xattrs(target_fd, target, attributes.read_xattrs(source_fd, source))
 
 
+def _take_all(target_fd: int, target: str, source_fd: int, source: str, facts: os.stat_result) -> None:
+    _take_attributes(target_fd, target, source_fd, source, facts)
+    os.utime(target, ns=(facts.st_atime_ns, facts.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
+
+
 def _copy_tree(run: _Copying, from_fd: int, to_fd: int) -> None:
-    omitted = run.order.omissions
     device = os.fstat(from_fd).st_dev
-    for path, source_fd, name, facts in walk(from_fd):
-        if path in omitted or any(path.startswith(f"{gone}/") for gone in omitted):
-            continue
-        if facts.st_dev != device:
-            raise OSError(errno.EXDEV, "another file system is mounted inside", path)
-        with holder(to_fd, path) as (target_fd, _):
-            if stat.S_ISDIR(facts.st_mode):
-                os.mkdir(name, 0o700, dir_fd=target_fd)
-                _take_attributes(target_fd, name, source_fd, name, facts)
-                run.folders.append((path, facts))
-                run.note(path, facts, 0)
-                continue
-            if facts.st_nlink > 1 and _link(run, to_fd, target_fd, path, name, facts):
-                continue
-            _copy_entry(run, (source_fd, name), (target_fd, name), path, facts)
-            _take_attributes(target_fd, name, source_fd, name, facts)
-            os.utime(name, ns=(facts.st_atime_ns, facts.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
-    for path, content in run.order.additions:
-        _add(to_fd, path, content, run)
-    for path, facts in reversed(run.folders):
-        with holder(to_fd, path) as (target_fd, name):
-            os.utime(name, ns=(facts.st_atime_ns, facts.st_mtime_ns), dir_fd=target_fd, follow_symlinks=False)
+    way = Way(to_fd)
+    try:
+        for visit in walk(from_fd):
+            if visit.leaving:
+                _leave(run, way, visit)
+            elif visit.depth <= run.depth and visit.path in run.order.omissions:
+                visit.prune = True
+            elif visit.facts.st_dev != device:
+                raise OSError(errno.EXDEV, "another file system is mounted inside", visit.path)
+            elif visit.is_directory:
+                run.note(visit.facts, 0, visit.depth, visit.name)
+                os.mkdir(visit.name, 0o700, dir_fd=way.fd)
+                way.down(visit.name)
+            else:
+                _copy_visited(run, way.fd, visit)
+        _add_here(run, way)
+    finally:
+        way.close()
 
 
-def _link(run: _Copying, to_fd: int, target_fd: int, path: str, name: str, facts: os.stat_result) -> bool:
-    """Link to the copy of an inode that was copied before; False when this is its first name."""
-    key = (facts.st_dev, facts.st_ino)
-    first = run.links.setdefault(key, path)
-    if first == path:
+def _leave(run: _Copying, way: Way, visit: Visit) -> None:
+    """Finish a directory once all is in it: a default ACL would be handed on, and times change with every name."""
+    _add_here(run, way)
+    run.carrier.finish(visit.inside, way.fd)
+    _take_all(way.above, visit.name, visit.fd, visit.name, visit.facts)
+    run.carrier.fix(way.fd, run.carrier.fixed(visit.inside))
+    way.up()
+
+
+def _copy_visited(run: _Copying, target_fd: int, visit: Visit) -> None:
+    source, target = (visit.fd, visit.name), (target_fd, visit.name)
+    shared = visit.facts.st_nlink > 1
+    if shared and _link(run, target, visit.facts, None, visit.depth, visit.name):
+        return
+    _, crc = _copy_entry(run, source, target, visit.facts)
+    run.note(visit.facts, crc, visit.depth, visit.name)
+    _take_all(*target, *source, visit.facts)
+    if shared:
+        _keep_name(run, target, visit.facts, None, crc)
+    elif run.fixed and stat.S_ISREG(visit.facts.st_mode):
+        with regular_file(*target) as fd:
+            run.carrier.fix(fd, run.fixed)
+
+
+def _link(
+    run: _Copying,
+    target: tuple[int, str],
+    facts: os.stat_result,
+    own: Attributes | None,
+    depth: int,
+    name: str,
+) -> bool:
+    """Give the copy of an inode that was copied before one more name; False when this is its first."""
+    key = (facts.st_dev, facts.st_ino, own)
+    known = run.names.known.get(key)
+    if known is None:
         return False
-    with holder(to_fd, first) as (first_fd, first_name):
-        os.link(first_name, name, src_dir_fd=first_fd, dst_dir_fd=target_fd, follow_symlinks=False)
-    run.note(path, facts, run.crcs[first])
+    number, crc, left = known
+    if left > 1:
+        os.link(str(number), target[1], src_dir_fd=run.open_names(), dst_dir_fd=target[0], follow_symlinks=False)
+        run.names.known[key] = (number, crc, left - 1)
+    else:
+        # The last one takes the name that was kept: a file system may allow no more names than there are.
+        os.rename(str(number), target[1], src_dir_fd=run.open_names(), dst_dir_fd=target[0])
+        del run.names.known[key]
+    run.note(facts, crc, depth, name)
     return True
 
 
-def _add(to_fd: int, path: str, content: bytes, run: _Copying) -> None:
-    with holder(to_fd, path) as (target_fd, name):
-        fd = os.open(name, _CREATE, 0o600, dir_fd=target_fd)
+def _keep_name(run: _Copying, target: tuple[int, str], facts: os.stat_result, own: Attributes | None, crc: int) -> None:
+    """Keep a name of a copied file of which more names may come."""
+    run.names.count += 1
+    os.link(target[1], str(run.names.count), src_dir_fd=target[0], dst_dir_fd=run.open_names(), follow_symlinks=False)
+    run.names.known[facts.st_dev, facts.st_ino, own] = (run.names.count, crc, facts.st_nlink - 1)
+
+
+def _add_here(run: _Copying, way: Way) -> None:
+    """Add the files of the order that belong into the directory where one stands."""
+    if len(way.names) >= run.depth:
+        return
+    for path, content in run.order.additions:
+        above, _, name = path.rpartition("/")
+        if above != way.path:
+            continue
+        fd = os.open(name, _CREATE, 0o600, dir_fd=way.fd)
         try:
             _write(fd, memoryview(content), 0)
             os.fchmod(fd, 0o644)
             facts = os.fstat(fd)
         finally:
             os.close(fd)
-    run.note(path, facts, add_chunk(0, 0, content))
+        run.note(facts, add_chunk(0, 0, content), len(way.names) + 1, name)
 
 
 def _copy_entry(
     run: _Copying,
     source: tuple[int, str],
     target: tuple[int, str],
-    path: str,
     facts: os.stat_result,
-) -> str | None:
-    """Copy anything but a directory, without attributes; returns the SHA-256 of a regular file when asked for."""
+) -> tuple[str | None, int]:
+    """Copy anything but a directory, without attributes; returns the SHA-256 of a file when asked for, and the checksum."""
     (source_fd, source_name), (target_fd, target_name) = source, target
-    crc, sha256 = 0, None
     if stat.S_ISREG(facts.st_mode):
-        crc, sha256 = _copy_file(run, source, target, facts)
-    elif stat.S_ISLNK(facts.st_mode):
+        return _copy_file(run, source, target, facts)
+    if stat.S_ISLNK(facts.st_mode):
         os.symlink(os.readlink(source_name, dir_fd=source_fd), target_name, dir_fd=target_fd)
     else:
         os.mknod(target_name, stat.S_IFMT(facts.st_mode) | 0o600, facts.st_rdev, dir_fd=target_fd)
-    run.note(path, facts, crc)
-    return sha256
+    return None, 0
 
 
 def _copy_file(
@@ -168,14 +273,17 @@ def _copy_file(
     source: tuple[int, str],
     target: tuple[int, str],
     facts: os.stat_result,
-) -> tuple[int, str | None]:
+) -> tuple[str | None, int]:
     with regular_file(*source) as from_fd:
         now = os.fstat(from_fd)
         if (now.st_ino, now.st_dev) != (facts.st_ino, facts.st_dev):
             raise SourceChangedError(source[1])
         to_fd = os.open(target[1], _CREATE, 0o600, dir_fd=target[0])
         try:
+            run.carrier.prepare(from_fd, to_fd)
             result = _copy_content(run, from_fd, to_fd, now.st_size)
+            run.carrier.finish(from_fd, to_fd)
+            run.fixed = run.carrier.fixed(from_fd)
         finally:
             os.close(to_fd)
         after = os.fstat(from_fd)
@@ -184,8 +292,8 @@ def _copy_file(
     return result
 
 
-def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[int, str | None]:
-    """Copy the data extents of an open file; holes stay holes. Returns checksum and, when asked for, SHA-256."""
+def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[str | None, int]:
+    """Copy the data extents of an open file; holes stay holes. Returns SHA-256, when asked for, and checksum."""
     digest = None
     if run.order.sha256:
         import hashlib
@@ -207,9 +315,9 @@ def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[i
         if run.progress is not None:
             run.progress(length)
     if digest is None:
-        return crc, None
+        return None, crc
     _hash_zeros(digest, size - hashed)
-    return crc, digest.hexdigest()
+    return digest.hexdigest(), crc
 
 
 def _hash_zeros(digest: hashlib._Hash, count: int) -> None:

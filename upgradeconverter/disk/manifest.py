@@ -14,9 +14,12 @@ CHUNK = 1 << 20
 _ZEROS = bytes(CHUNK)
 
 
-def line(*, kind: Kind, size: int, mode: int, crc: int, path: str) -> str:
-    """Return one line: kind, size, mode in octal, CRC-32 of the content, path as a JSON string."""
-    return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {json.dumps(path)}\n"
+def line(*, kind: Kind, size: int, mode: int, crc: int, depth: int, name: str) -> str:
+    """Return one line: kind, size, mode in octal, CRC-32 of the content, depth, name as a JSON string.
+
+    What lies in a directory follows it one deeper. Whole paths would take the square of what a deep tree has names.
+    """
+    return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {depth} {json.dumps(name)}\n"
 
 
 def add_chunk(crc: int, index: int, chunk: bytes | memoryview) -> int:

@@ -1,6 +1,6 @@
-"""System calls that the standard library does not offer: `renameat2`, `syncfs`, and the ioctls for flags and encryption policies.
+"""System calls that the standard library lacks: `openat2`, `renameat2`, `syncfs`, ioctls for flags, projects and encryption.
 
-Numbers are from `linux/fs.h` and `linux/fscrypt.h`. Imported only when there is work to do.
+Numbers are from `linux/fs.h`, `linux/openat2.h` and `linux/fscrypt.h`. Imported only when there is work to do.
 """
 
 from __future__ import annotations
@@ -10,27 +10,50 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 
+_OPENAT2 = 437
+# Below the directory, and through no link of any kind (openat2(2): RESOLVE_BENEATH, NO_SYMLINKS, NO_MAGICLINKS).
+_RESOLVE = 0x08 | 0x04 | 0x02
 _RENAME_NOREPLACE = 1
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
 _FS_IOC_GET_ENCRYPTION_KEY_STATUS = 0xC080661A
 _FS_IOC_FSGETXATTR = 0x801C581F
+_FS_IOC_FSSETXATTR = 0x401C5820
 _FS_IMMUTABLE = 0x10
 _FS_APPEND = 0x20
 _KEY_BY_IDENTIFIER = 2
 _KEY_PRESENT = 2
 _POLICY_V2 = 2
-_PROJECT_IS_INHERITED = 0x200
+PROJECT_IS_INHERITED = 0x200
 _NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
+_syscall.restype = ctypes.c_long
 
 
 def _raise(path: str) -> None:
     code = ctypes.get_errno()
     raise OSError(code, os.strerror(code), path)
+
+
+def open_beneath(folder_fd: int, path: str, flags: int) -> int | None:
+    """Open a path below a directory in one call that follows no link; OSError where nothing can be reached by it.
+
+    Returns None for every other refusal: kernels before 5.6, filters that do not know the call, and what openat(2) by component
+    can do or tell better.
+    """
+    how = struct.pack("=QQQ", flags, 0, _RESOLVE)
+    fd = _syscall(_OPENAT2, folder_fd, os.fsencode(path), how, len(how))
+    if fd >= 0:
+        return int(fd)
+    if ctypes.get_errno() in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        _raise(path)
+    return None
 
 
 def rename_exclusively(source_fd: int, source: str, target_fd: int, target: str) -> None:
@@ -57,38 +80,71 @@ def sync_filesystem(fd: int, path: str) -> None:
         _raise(path)
 
 
-def has_fixed_flag(fd: int) -> bool:
-    """Return whether the immutable or append-only flag is set (FS_IOC_GETFLAGS)."""
+def inode_flags(fd: int) -> int:
+    """Return the inode flags of an open file or directory, 0 where the file system has none (FS_IOC_GETFLAGS)."""
     buffer = bytearray(8)
     try:
         fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
     except OSError:
-        return False
+        return 0
     flags: int = struct.unpack("=Q", buffer)[0]
-    return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
+    return flags
+
+
+def set_inode_flags(fd: int, flags: int) -> None:
+    """Set the inode flags of an open file or directory (FS_IOC_SETFLAGS)."""
+    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags))
+
+
+def has_fixed_flag(fd: int) -> bool:
+    """Return whether the immutable or append-only flag is set."""
+    return bool(inode_flags(fd) & (_FS_IMMUTABLE | _FS_APPEND))
 
 
 def clear_fixed_flag(fd: int) -> None:
-    """Clear the immutable and append-only flags (FS_IOC_SETFLAGS)."""
-    buffer = bytearray(8)
-    fcntl.ioctl(fd, _FS_IOC_GETFLAGS, buffer)
-    flags: int = struct.unpack("=Q", buffer)[0]
-    fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("=Q", flags & ~(_FS_IMMUTABLE | _FS_APPEND)))
+    """Clear the immutable and append-only flags."""
+    flags = inode_flags(fd)
+    if flags & (_FS_IMMUTABLE | _FS_APPEND):
+        set_inode_flags(fd, flags & ~(_FS_IMMUTABLE | _FS_APPEND))
+
+
+def extended_flags(fd: int) -> tuple[int, int]:
+    """Return extended flags and quota project of an open file or directory, (0, 0) where there are none (`struct fsxattr`)."""
+    buffer = bytearray(28)
+    try:
+        fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, buffer)
+    except OSError:
+        return 0, 0
+    flags, project = struct.unpack_from("=I8xI", buffer)
+    return flags, project
+
+
+def set_project(fd: int, project: int, *, handed_on: bool) -> None:
+    """Set the quota project of an open file or directory, and whether what is made in it gets the same (FS_IOC_FSSETXATTR)."""
+    buffer = bytearray(28)
+    fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, buffer)
+    flags: int = struct.unpack_from("=I", buffer)[0]
+    flags = flags & ~PROJECT_IS_INHERITED | (PROJECT_IS_INHERITED if handed_on else 0)
+    struct.pack_into("=I", buffer, 0, flags)
+    struct.pack_into("=I", buffer, 12, project)
+    fcntl.ioctl(fd, _FS_IOC_FSSETXATTR, buffer)
 
 
 def inherited_project(fd: int) -> int | None:
     """Return the quota project that a directory hands on to what is made in it, None when it hands on none.
 
-    Into such a directory only entries of the same project can be renamed, everything else is refused with EXDEV
-    (`struct fsxattr` in `linux/fs.h`; ext4 and xfs).
+    Into such a directory only entries of the same project can be renamed, everything else is refused with EXDEV (ext4 and xfs).
     """
-    buffer = bytearray(28)
-    try:
-        fcntl.ioctl(fd, _FS_IOC_FSGETXATTR, buffer)
-    except OSError:
-        return None
-    flags, project = struct.unpack_from("=I8xI", buffer)
-    return project if flags & _PROJECT_IS_INHERITED else None
+    flags, project = extended_flags(fd)
+    return project if flags & PROJECT_IS_INHERITED else None
+
+
+def filesystem_type(fd: int) -> int:
+    """Return the magic number of the file system that holds a descriptor (statfs(2))."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(fd, buffer) != 0:
+        return 0
+    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
 def encryption_policy(fd: int) -> bytes:

@@ -7,7 +7,7 @@ work only where its docstring says so. This module knows nothing of plans, journ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 ENGINE_FOLDER = ".upgradeconverter"
 
 
+@dataclass(slots=True, kw_only=True)
+class Names:
+    """Files of which some copies have met one name, while other names may come: so that copies share an inode where sources do.
+
+    Attributes:
+        folder: where in the target's domain each such file keeps a name, until `remove` takes the folder away.
+        known: by device, inode and attributes of their own: number in the folder, checksum, names that are still to come.
+    """
+
+    folder: str
+    known: dict[tuple[int, int, Attributes | None], tuple[int, int, int]] = field(default_factory=dict)
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyOrder:
     """What to copy and how.
@@ -28,6 +42,7 @@ class CopyOrder:
         omissions: paths inside that are left out.
         sha256: whether the SHA-256 of a regular file is to be computed on the way.
         after: attributes that the top of the copy gets instead of the source's.
+        names: files that other copies of the same transaction may have met; without it hard links are kept inside a copy only.
     """
 
     source: str
@@ -36,6 +51,7 @@ class CopyOrder:
     additions: tuple[tuple[str, bytes], ...] = ()
     omissions: tuple[str, ...] = ()
     sha256: bool = False
+    names: Names | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +60,7 @@ class CopyReceipt:
 
     Attributes:
         identity: inode of the copy's top.
-        manifest: one line per entry of the copy: kind, size, mode, CRC-32 of content, path; sorted by path.
+        manifest: one line per entry of the copy, see `disk.manifest.line`; what a directory holds follows it.
         sha256: digest of the content where it was asked for.
     """
 
@@ -70,8 +86,8 @@ class Disk(Protocol):
         """Return the content of a regular file; OSError EFBIG when it is larger than `limit` bytes."""
         ...
 
-    def survey(self, path: str) -> TreeFacts:
-        """Walk a file or tree and return its facts."""
+    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
+        """Walk a file or tree and return its facts; `closely` also those that a copy may not keep, for which all is opened."""
         ...
 
     def sha256(self, path: str) -> str:

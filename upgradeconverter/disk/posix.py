@@ -9,29 +9,28 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes as attrs
-from upgradeconverter.disk import copying, native, vault
-from upgradeconverter.disk.manifest import CHUNK, file_crc, line
+from upgradeconverter.disk import copying, flags, native, trees, vault
+from upgradeconverter.disk.manifest import CHUNK
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
-from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, kind_of, names, regular_file, walk
+from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, names, regular_file
 from upgradeconverter.errors import RootMissingError
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from upgradeconverter.model.plan import Attributes
 
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# What is no regular file must not be waited for.
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEASE_REFUSED = (errno.EAGAIN, errno.EBUSY)
-
-
-_NOTHING: tuple[str, str, str, dict[bytes, bytes]] = ("", "", "", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,51 +92,11 @@ class PosixDisk:
         with holder(self.root_fd, path) as (above, name), regular_file(above, name) as fd:
             yield fd
 
-    def survey(self, path: str) -> TreeFacts:
+    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
         """See `Disk.survey`."""
-        with holder(self.root_fd, path) as (above, name):
-            top = os.stat(name, dir_fd=above, follow_symlinks=False)
-            digest = hashlib.sha256(_fingerprint("", top))
-            names_of: dict[int, int] = {}
-            shared = 0
-            policy = self._policy(above, name) if stat.S_ISDIR(top.st_mode) else b""
-            zones: list[str] = []
-            count, size, allocated = 1, top.st_size if stat.S_ISREG(top.st_mode) else 0, top.st_blocks * 512
-            tops: list[str] = []
-            if stat.S_ISDIR(top.st_mode):
-                with folder(above, name) as top_fd:
-                    for inner, fd, inner_name, facts in walk(top_fd):
-                        digest.update(_fingerprint(inner, facts, changed=True))
-                        count += 1
-                        if inner == inner_name:
-                            tops.append(inner)
-                        if stat.S_ISDIR(facts.st_mode):
-                            if self._policy(fd, inner_name) != policy:
-                                zones.append(f"{path}/{inner}")
-                        elif facts.st_nlink > 1:
-                            known = names_of.get(facts.st_ino, 0)
-                            names_of[facts.st_ino] = known + 1
-                            shared += (known == 0) - (known + 1 == facts.st_nlink)
-                            if known:
-                                continue
-                        size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-                        allocated += facts.st_blocks * 512
-        return TreeFacts(
-            entries=count,
-            size=size,
-            allocated=allocated,
-            fingerprint=digest.hexdigest(),
-            mounts=self._mounts_inside(path),
-            immutable=(path,) if self.is_immutable(path) else (),
-            top_names=tuple(tops),
-            zones=tuple(zones),
-            shared=shared if stat.S_ISDIR(top.st_mode) else int(top.st_nlink > 1),
-        )
-
-    @staticmethod
-    def _policy(fd: int, name: str) -> bytes:
-        with folder(fd, name) as inner:
-            return native.encryption_policy(inner)
+        facts = trees.survey(self.root_fd, path, closely=closely)
+        immutable = (path,) if self.is_immutable(path) else ()
+        return replace(facts, mounts=self._mounts_inside(path), immutable=immutable)
 
     def _mounts_inside(self, path: str) -> tuple[str, ...]:
         top = f"{self.root_path.rstrip('/')}/{path}"
@@ -158,48 +117,14 @@ class PosixDisk:
 
     def manifest(self, path: str) -> str:
         """See `Disk.manifest`."""
-        lines: list[tuple[str, str]] = []
-        with holder(self.root_fd, path) as (above, name):
-            top = os.stat(name, dir_fd=above, follow_symlinks=False)
-            lines.append(("", _manifest_line("", above, name, top)))
-            if stat.S_ISDIR(top.st_mode):
-                with folder(above, name) as fd:
-                    lines.extend((p, _manifest_line(p, inner, n, facts)) for p, inner, n, facts in walk(fd))
-        return "".join(text for _, text in sorted(lines))
+        return trees.manifest(self.root_fd, path)
 
     def same_content(self, first: str, second: str, additions: Iterable[tuple[str, bytes]] = ()) -> bool:
         """See `Disk.same_content`."""
         one, two = self.find(first), self.find(second)
         if one is None or two is None or one.kind is not two.kind:
             return False
-        if one.kind is not Kind.DIRECTORY:
-            equal = one.size == two.size and _without_top(self.manifest(first)) == _without_top(self.manifest(second))
-            return equal and self._extras(first) == self._extras(second)
-        added = dict(additions)
-        expected, found = self._tree_content(first), self._tree_content(second)
-        for name, content in added.items():
-            if found.pop(name, _NOTHING)[1] != hashlib.sha256(content).hexdigest():
-                return False
-        return expected == found and self._extras(first) == self._extras(second)
-
-    def _extras(self, path: str) -> dict[bytes, bytes]:
-        with holder(self.root_fd, path) as (fd, name):
-            return attrs.foreign_xattrs(fd, name)
-
-    def _tree_content(self, path: str) -> dict[str, tuple[str, str, str, dict[bytes, bytes]]]:
-        """Return kind, content, owner with mode, and xattrs of everything below a directory, by path inside."""
-        found: dict[str, tuple[str, str, str, dict[bytes, bytes]]] = {}
-        with folder(self.root_fd, path) as top:
-            for inner, fd, name, facts in walk(top):
-                content = str(facts.st_rdev)
-                if stat.S_ISREG(facts.st_mode):
-                    with regular_file(fd, name) as file_fd, os.fdopen(os.dup(file_fd), "rb") as stream:
-                        content = hashlib.file_digest(stream, "sha256").hexdigest()
-                elif stat.S_ISLNK(facts.st_mode):
-                    content = os.readlink(name, dir_fd=fd)
-                owner = f"{facts.st_mode:o} {facts.st_uid}:{facts.st_gid}"
-                found[inner] = (kind_of(facts.st_mode), content, owner, attrs.foreign_xattrs(fd, name))
-        return found
+        return trees.same_content(self.root_fd, first, second, dict(additions))
 
     def domain(self, path: str) -> Domain:
         """See `Disk.domain`."""
@@ -212,7 +137,16 @@ class PosixDisk:
             if self._domain_key(above)[0] != key:
                 break
             home = above
-        return Domain(home=home, key=key, encrypted=encrypted)
+        with folder(self.root_fd, home) as fd:
+            return Domain(
+                home=home,
+                key=key,
+                encrypted=encrypted,
+                flags=flags.kept(fd),
+                project=native.inherited_project(fd),
+                any_project=flags.keeps_any_project(fd),
+                longest_link=flags.longest_link(fd, encrypted=encrypted),
+            )
 
     def _domain_key(self, path: str) -> tuple[str, bool]:
         with folder(self.root_fd, path) as fd:
@@ -283,8 +217,7 @@ class PosixDisk:
     def write_file(self, path: str, content: bytes, attributes: Attributes) -> int:
         """See `Disk.write_file`."""
         with holder(self.root_fd, path) as (fd, name):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            file_fd = os.open(name, flags, 0o600, dir_fd=fd)
+            file_fd = os.open(name, _CREATE, 0o600, dir_fd=fd)
             try:
                 _write_all(file_fd, content)
                 identity = os.fstat(file_fd).st_ino
@@ -307,7 +240,10 @@ class PosixDisk:
 
     def copy(self, order: CopyOrder, *, progress: Progress | None = None) -> CopyReceipt:
         """See `Disk.copy`."""
-        return copying.copy(self.root_fd, order, progress)
+        receipt = copying.copy(self.root_fd, order, progress)
+        if order.names is None:
+            self.remove(copying.names_of(order.target))
+        return receipt
 
     def rename(self, source: str, target: str) -> None:
         """See `Disk.rename`."""
@@ -321,24 +257,8 @@ class PosixDisk:
 
     def remove(self, path: str) -> None:
         """See `Disk.remove`."""
-        entry = self.find(path)
-        if entry is None:
-            return
-        with holder(self.root_fd, path) as (above, name):
-            if entry.kind is not Kind.DIRECTORY:
-                os.unlink(name, dir_fd=above)
-                return
-            folders = [""]
-            with folder(above, name) as top:
-                for inner, fd, inner_name, facts in walk(top):
-                    if stat.S_ISDIR(facts.st_mode):
-                        folders.append(inner)
-                    else:
-                        _delete(inner_name, fd, os.unlink)
-                for inner in reversed(folders[1:]):
-                    with holder(top, inner) as (fd, inner_name):
-                        _delete(inner_name, fd, os.rmdir)
-            os.rmdir(name, dir_fd=above)
+        if self.find(path) is not None:
+            trees.remove(self.root_fd, path)
 
     def remove_directory(self, path: str) -> bool:
         """See `Disk.remove_directory`."""
@@ -357,8 +277,7 @@ class PosixDisk:
     def append(self, path: str, content: bytes) -> None:
         """See `Disk.append`."""
         with holder(self.root_fd, path) as (fd, name):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-            file_fd = os.open(name, flags, 0o600, dir_fd=fd)
+            file_fd = os.open(name, _APPEND, 0o600, dir_fd=fd)
             try:
                 before = os.fstat(file_fd).st_size
                 try:
@@ -374,7 +293,7 @@ class PosixDisk:
     def truncate(self, path: str, size: int) -> None:
         """See `Disk.truncate`."""
         with holder(self.root_fd, path) as (fd, name):
-            file_fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            file_fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
             try:
                 os.ftruncate(file_fd, size)
                 os.fsync(file_fd)
@@ -401,42 +320,7 @@ class PosixDisk:
             native.sync_filesystem(fd, path)
 
 
-def _delete(name: str, fd: int, act: Callable[..., None]) -> None:
-    """Delete an entry of an open directory; a flag on it or on the directory that forbids this is cleared."""
-    try:
-        act(name, dir_fd=fd)
-    except PermissionError:
-        native.clear_fixed_flag(fd)
-        with (folder if act is os.rmdir else regular_file)(fd, name) as inner:
-            native.clear_fixed_flag(inner)
-        act(name, dir_fd=fd)
-
-
 def _write_all(fd: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _fingerprint(path: str, facts: os.stat_result, *, changed: bool = False) -> bytes:
-    mode, owner = facts.st_mode, f"{facts.st_uid}:{facts.st_gid}"
-    # A directory's own size and time may change by nothing more than being listed or emptied by fsck; its names are in here.
-    own = "" if stat.S_ISDIR(mode) else f"{facts.st_size}:{facts.st_mtime_ns}"
-    # What has several names changes when another of them is moved.
-    when = facts.st_ctime_ns if changed and (facts.st_nlink == 1 or stat.S_ISDIR(mode)) else ""
-    return os.fsencode(f"{path}\0{mode:o}:{owner}:{own}:{facts.st_ino}:{when}\n")
-
-
-def _manifest_line(path: str, fd: int, name: str, facts: os.stat_result) -> str:
-    crc, size = 0, 0
-    if stat.S_ISREG(facts.st_mode):
-        size = facts.st_size
-        with regular_file(fd, name) as file_fd:
-            crc = file_crc(file_fd, size)
-    return line(kind=kind_of(facts.st_mode), size=size, mode=stat.S_IMODE(facts.st_mode), crc=crc, path=path)
-
-
-def _without_top(manifest: str) -> list[str]:
-    """Return kind, size and checksum of a single file's manifest, without its mode."""
-    kind, size, _, crc, _ = manifest.split(" ", 4)
-    return [kind, size, crc]

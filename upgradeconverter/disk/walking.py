@@ -1,6 +1,7 @@
 """Finding and listing things below a root descriptor without ever following a symbolic link (D7), or touching access times (D6).
 
-Every component of a path is opened on its own with O_NOFOLLOW, so no name and no link can lead out of the root.
+A path is resolved by `openat2` without any link, or, where that is missing, component by component with O_NOFOLLOW, so no name
+and no link can lead out of the root. A tree is walked with few descriptors and little memory, however deep it is.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from upgradeconverter.disk import native
 from upgradeconverter.model.entry import Entry, Kind
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ _KINDS = {
     stat.S_IFCHR: Kind.CHARACTER,
     stat.S_IFBLK: Kind.BLOCK,
 }
+
+# Descriptors that a walk has open at most, beside the top.
+_KEPT = 32
+_CLOSED = -1
 
 # A component that is no directory, or a link, means for us: nothing is there.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOKEY)
@@ -53,22 +60,31 @@ def components(path: str) -> list[str]:
 @contextmanager
 def folder(root_fd: int, path: str) -> Iterator[int]:
     """Open a directory below the root for reading; OSError names the whole path."""
-    fd = _open(".", _FOLDER, root_fd)
-    try:
-        for part in components(path):
-            deeper = _open(part, _FOLDER, fd)
-            os.close(fd)
-            fd = deeper
-    except OSError as error:
-        os.close(fd)
-        raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
-    except BaseException:
-        os.close(fd)
-        raise
+    fd = _reach(root_fd, path)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _reach(root_fd: int, path: str) -> int:
+    parts = components(path)
+    if len(parts) > 1:
+        beneath = native.open_beneath(root_fd, path, _FOLDER | os.O_NOATIME)
+        if beneath is not None:
+            return beneath
+    fd = -1
+    try:
+        fd = _open(parts[0] if parts else ".", _FOLDER, root_fd)
+        for part in parts[1:]:
+            deeper = _open(part, _FOLDER, fd)
+            os.close(fd)
+            fd = deeper
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
+    return fd
 
 
 @contextmanager
@@ -131,22 +147,148 @@ def entry_of(path: str, facts: os.stat_result, labels: Mapping[str, str]) -> Ent
     )
 
 
-def walk(top_fd: int) -> Iterator[tuple[str, int, str, os.stat_result]]:
-    """Walk below an open directory, parents before children, sorted.
+class Way:
+    """Where one stands below an open directory: down by name and up again, with few descriptors however deep that is.
 
-    Yields:
-        (path relative to the top, descriptor of the holding directory, name, lstat). The descriptor is valid until the next
-        step. Depth costs no descriptors, so a very deep tree cannot exhaust them.
+    What lies far above is closed, and reached again by `..`, which counts only when it is the directory that one came from.
     """
-    pending = [""]
-    while pending:
-        where = pending.pop()
-        deeper = []
-        with folder(top_fd, where) as fd:
-            for name in names(fd):
-                facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                path = f"{where}/{name}" if where else name
-                yield path, fd, name, facts
-                if stat.S_ISDIR(facts.st_mode):
-                    deeper.append(path)
-        pending.extend(reversed(deeper))
+
+    __slots__ = ("_fds", "_identities", "names")
+
+    def __init__(self, top_fd: int) -> None:
+        """Start at the top, which stays open and is not closed here."""
+        self._fds = [top_fd]
+        self._identities = [_identity(os.fstat(top_fd))]
+        self.names: list[str] = []
+
+    @property
+    def fd(self) -> int:
+        """Descriptor of the directory that one stands in."""
+        return self._fds[-1]
+
+    @property
+    def above(self) -> int:
+        """Descriptor of the directory above it, which is opened again where that is needed."""
+        if self._fds[-2] == _CLOSED:
+            fd = _open("..", _FOLDER, self.fd)
+            if _identity(os.fstat(fd)) != self._identities[-2]:
+                os.close(fd)
+                raise OSError(errno.ESTALE, "it was moved meanwhile", self.path)
+            self._fds[-2] = fd
+        return self._fds[-2]
+
+    @property
+    def path(self) -> str:
+        """Path of that directory below the top."""
+        return "/".join(self.names)
+
+    def down(self, name: str, expected: os.stat_result | None = None) -> None:
+        """Go into a directory, which has to be the expected one."""
+        fd = _open(name, _FOLDER, self.fd)
+        identity = _identity(os.fstat(fd))
+        self._fds.append(fd)
+        self._identities.append(identity)
+        self.names.append(name)
+        if expected is not None and identity != _identity(expected):
+            raise OSError(errno.ESTALE, "something else was put in its place", self.path)
+        far = len(self._fds) - 1 - _KEPT
+        if far > 0:
+            os.close(self._fds[far])
+            self._fds[far] = _CLOSED
+
+    def up(self) -> None:
+        """Go back to the directory above."""
+        _ = self.above
+        os.close(self._fds.pop())
+        self._identities.pop()
+        self.names.pop()
+
+    def close(self) -> None:
+        """Let go of everything but the top."""
+        for fd in self._fds[1:]:
+            if fd != _CLOSED:
+                os.close(fd)
+        del self._fds[1:]
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
+
+
+@dataclass(slots=True)
+class Visit:
+    """One entry on a walk; valid until the next step.
+
+    Attributes:
+        facts: what `lstat` said.
+        fd: descriptor of the directory that holds it.
+        depth: 1 for what lies directly in the top.
+        inside: descriptor of a directory itself.
+        leaving: whether everything inside of a directory was visited.
+        prune: set it to leave out what lies inside, the leaving included.
+    """
+
+    name: str
+    facts: os.stat_result
+    fd: int
+    depth: int
+    way: Way
+    inside: int = _CLOSED
+    leaving: bool = False
+    prune: bool = False
+
+    @property
+    def path(self) -> str:
+        """Path below the top: as long as the tree is deep, so for what is rare only."""
+        return "/".join((*self.way.names[: self.depth - 1], self.name))
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.facts.st_mode)
+
+
+def walk(top_fd: int) -> Iterator[Visit]:
+    """Walk below an open directory, sorted, each directory before and once more after what lies inside."""
+    way = Way(top_fd)
+    try:
+        pending = [names(top_fd)[::-1]]
+        entered: list[os.stat_result] = []
+        while pending:
+            if pending[-1]:
+                visit = _visit(way, pending[-1].pop())
+                yield visit
+                if visit.is_directory and visit.prune:
+                    way.up()
+                elif visit.is_directory:
+                    pending.append(_names_at(way))
+                    entered.append(visit.facts)
+                continue
+            pending.pop()
+            if pending:
+                yield Visit(way.names[-1], entered.pop(), way.above, len(pending), way, way.fd, leaving=True)
+                way.up()
+    finally:
+        way.close()
+
+
+def _visit(way: Way, name: str) -> Visit:
+    fd, depth = way.fd, len(way.names) + 1
+    try:
+        facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        visit = Visit(name, facts, fd, depth, way)
+        if visit.is_directory:
+            way.down(name, facts)
+            visit.inside = way.fd
+    except OSError as error:
+        error.filename = "/".join((*way.names[: depth - 1], name))
+        raise
+    return visit
+
+
+def _names_at(way: Way) -> list[str]:
+    try:
+        return names(way.fd)[::-1]
+    except OSError as error:
+        error.filename = way.path
+        raise

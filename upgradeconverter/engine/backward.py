@@ -16,6 +16,7 @@ from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step, Wave
+from upgradeconverter.planning.losses import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,11 +109,11 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         (s.target.rpartition("/")[2], s.why) for s in forward if s.target and parent(s.target) == source and s.made_of == "file"
     ]
     added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
-    tree = disk.survey(target)
     shape = Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY
-    if shape is Shape.COPY and tree.zones:
-        detail = f"{tree.zones[0]} has an encryption of its own, which a copy loses"
-        return Skip(path=target, reason=Reason.UNEXPECTED_CONTENT, detail=detail)
+    tree = disk.survey(target, closely=shape is Shape.COPY)
+    refused = refusal(tree, there) if shape is Shape.COPY else None
+    if refused is not None:
+        return Skip(path=target, reason=refused.reason, detail=refused.detail)
     return replace(
         step,
         operation="Move",

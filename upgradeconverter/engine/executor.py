@@ -233,6 +233,10 @@ class Executor:
             if all(step in self.steps for step in group):
                 self._stage_group(group, manifests)
         self._drop_idle_folders()
+        for names in self.work.names.values():
+            self.disk.remove(names.folder)
+        for step in self.steps:
+            handlers.mark(self.work, step)
         for home in self._stage_homes():
             text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
             self._make_folder(parent(manifest_path(home, self.txid)))

@@ -153,7 +153,8 @@ class Session:
             state = DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory)
             with self._blaming(migration.id):
                 proposals.append(migration.plan(state))
-        facts = survey(self.disk, [operation for proposal in proposals for operation in proposal.operations])
+        operations = [operation for proposal in proposals for operation in proposal.operations]
+        facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename)
         concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
         source = self.source_label()
         with self._blaming(", ".join(proposal.migration for proposal in proposals)):

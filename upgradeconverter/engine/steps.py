@@ -12,7 +12,7 @@ import errno
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from upgradeconverter.disk.port import CopyOrder, CopyReceipt
+from upgradeconverter.disk.port import CopyOrder, CopyReceipt, Names
 from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
 from upgradeconverter.journal.decide import presence
 from upgradeconverter.model.entry import Kind
@@ -44,6 +44,7 @@ class Work:
     Attributes:
         contents: bytes of small files by SHA-256.
         staged: identity of each staged copy by step number; also what a target must be to count as ours.
+        names: files with several names that were copied already, by home of the target's domain.
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
     """
 
@@ -52,11 +53,16 @@ class Work:
     contents: Mapping[str, bytes] = field(default_factory=dict)
     staged: dict[int, int] = field(default_factory=dict)
     marks: dict[int, str] = field(default_factory=dict)
+    names: dict[str, Names] = field(default_factory=dict)
     progress: Progress | None = None
 
     def stage_path(self, step: Step) -> str:
         """Return where a step's copy is staged."""
         return f"{stage_folder(step.target_home, self.txid)}/{step.number}"
+
+    def names_in(self, home: str) -> Names:
+        """Return the files with several names that were copied to a domain."""
+        return self.names.setdefault(home, Names(folder=f"{stage_folder(home, self.txid)}/names"))
 
     def target_path(self, step: Step) -> str:
         """Return where the target is, or has to go: inside a directory that was renamed already, it went along."""
@@ -121,14 +127,17 @@ def is_changed(expected: Precondition, entry: Entry) -> bool:
 def stage(work: Work, step: Step) -> CopyReceipt | None:
     """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
     if step.shape in (Shape.COPY, Shape.CREATE):
-        receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
-        if step.made_of != "directory" and step.method != "link":
-            work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
-        return receipt
+        return _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
     if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
         raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
     return None
+
+
+def mark(work: Work, step: Step) -> None:
+    """Remember what the staged copy of a step is, once all of the transaction is staged: files in it may share names."""
+    if step.shape in (Shape.COPY, Shape.CREATE) and step.made_of != "directory" and step.method != "link":
+        work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
 
 
 def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
@@ -146,6 +155,7 @@ def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
         additions=additions,
         omissions=step.omissions,
         sha256=step.sha256 is not None,
+        names=work.names_in(step.target_home),
     )
     receipt = work.disk.copy(order, progress=work.progress)
     if step.sha256 is not None and receipt.sha256 != step.sha256:

@@ -80,6 +80,20 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedFile:
+    """A file that has names outside of what was walked.
+
+    Attributes:
+        identity: device and inode.
+        inside: how many of its names were seen; `links`: how many it has.
+    """
+
+    identity: str
+    inside: int
+    links: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFacts:
     """What a walk over a file or tree tells, without reading content.
 
@@ -92,8 +106,16 @@ class TreeFacts:
         mounts: paths inside at which another file system is mounted.
         immutable: paths inside that carry the immutable or append-only flag.
         top_names: names directly inside, sorted.
-        zones: directories inside with another encryption policy than the top.
-        shared: number of files that have other names outside.
+        zones: directories inside with another encryption policy than the one that holds them.
+        shared: files that have other names outside.
+        longest_link: bytes of the longest destination of a symbolic link.
+        fixed_inside: an immutable or append-only file inside that has several names, if there is one.
+        flags: letters of all inode flags that are set on files and directories (chattr(1)).
+        projects: quota projects other than 0 that they belong to.
+        hints: whether some have hints for the file system's allocator, which have no letters.
+        xattrs: extended attributes of theirs that the kernel does not let anybody set.
+
+    The last five are known only after a close look.
     """
 
     entries: int
@@ -104,7 +126,13 @@ class TreeFacts:
     immutable: tuple[str, ...] = ()
     top_names: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
-    shared: int = 0
+    shared: tuple[SharedFile, ...] = ()
+    longest_link: int = 0
+    fixed_inside: str = ""
+    flags: str = ""
+    projects: tuple[int, ...] = ()
+    hints: bool = False
+    xattrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +143,19 @@ class Domain:
         home: topmost directory of the domain, relative to the root; the engine's folder of the domain lies in it.
         key: comparable identity, e.g. mount, policy and project.
         encrypted: whether an encryption policy covers it.
+        flags: letters of the inode flags that can be set there (chattr(1)).
+        project: quota project that its home hands on to all that is made there.
+        any_project: whether any project can be set there, also where nothing is known to have one.
+        longest_link: bytes that the destination of a symbolic link can have there.
     """
 
     home: str
     key: str
     encrypted: bool = False
+    flags: str = ""
+    project: int | None = None
+    any_project: bool = False
+    longest_link: int = 4095
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

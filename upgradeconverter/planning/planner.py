@@ -32,6 +32,7 @@ from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, S
 from upgradeconverter.planning.conflict import Resolution, resolve
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 from upgradeconverter.planning.fitting import fit
+from upgradeconverter.planning.losses import losses, parted, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,7 +107,7 @@ def plan(
         target=layout.label,
         waves=fitting.waves,
         skips=tuple(dict.fromkeys(skips)),
-        warnings=tuple(dict.fromkeys((*warnings, *draft.warnings))),
+        warnings=tuple(dict.fromkeys((*warnings, *draft.warnings, *parted(fitting.waves, facts)))),
         space=fitting.needs,
         contents=tuple(sorted(draft.contents.items())),
     )
@@ -180,7 +181,7 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
         rename = False
         step = replace(step, shape=Shape.COPY, method="link" if entry.kind is Kind.FILE else "copy")
     if not rename and step.method == "copy":
-        _check_copy(draft, operation.source)
+        _check_copy(draft, operation.source, source_domain, target_domain)
     _check_additions(draft, operation)
     if rename:
         for name, content in operation.additions:
@@ -191,15 +192,15 @@ def _transfer(draft: _Draft, base: Step, operation: Move, entry: Entry) -> None:
     draft.add(step)
 
 
-def _check_copy(draft: _Draft, source: str) -> None:
+def _check_copy(draft: _Draft, source: str, source_domain: Domain, target_domain: Domain) -> None:
     """Refuse what a copy would lose, and say what it cannot keep."""
     tree = draft.facts.trees[source]
-    if tree.zones:
-        raise _CannotError(source, Reason.UNEXPECTED_CONTENT, f"{tree.zones[0]} has an encryption of its own, which a copy loses")
-    if tree.shared:
-        draft.warnings.append(
-            f"{source}: {tree.shared} files in it have names elsewhere too; what is copied is a file of its own"
-        )
+    refused = refusal(tree, target_domain)
+    if refused is not None:
+        raise _CannotError(source, refused.reason, refused.detail)
+    spaces = draft.facts.spaces
+    same = spaces[source_domain.home].filesystem == spaces[target_domain.home].filesystem
+    draft.warnings.extend(losses(source, tree, target_domain, same_filesystem=same))
 
 
 def _check_additions(draft: _Draft, operation: Move) -> None:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from upgradeconverter.model.operation import Operation
 
 
-def survey(disk: Disk, operations: Iterable[Operation]) -> Facts:
-    """Return the facts about all paths of the operations."""
+def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False) -> Facts:
+    """Return the facts about all paths of the operations; `copies` says that nothing will be renamed.
+
+    What is to be copied is looked at closely, which takes longer.
+    """
     facts = Facts()
     planned: dict[str, str] = {}
     _learn(disk, facts, "")
@@ -33,7 +36,8 @@ def survey(disk: Disk, operations: Iterable[Operation]) -> Facts:
                 _learn(disk, facts, folder)
                 _walk(disk, facts, folder)
         if isinstance(operation, Move | Copy | Retire):
-            _walk(disk, facts, operation.source)
+            closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
+            _walk(disk, facts, operation.source, closely=closely)
         if isinstance(operation, Move):
             _compare(disk, facts, operation, planned)
     return facts
@@ -54,11 +58,21 @@ def _learn(disk: Disk, facts: Facts, path: str, *, labels: bool = False) -> None
         path = above(path)
 
 
-def _walk(disk: Disk, facts: Facts, path: str) -> None:
+def _is_one_domain(facts: Facts, operation: Move) -> bool:
+    domains = []
+    for path in (operation.source, operation.target):
+        folder = above(path)
+        while folder and folder not in facts.domains:
+            folder = above(folder)
+        domains.append(facts.domains[folder].key)
+    return domains[0] == domains[1]
+
+
+def _walk(disk: Disk, facts: Facts, path: str, *, closely: bool = False) -> None:
     if facts.entries.get(path) is None:
         return
     try:
-        facts.trees[path] = disk.survey(path)
+        facts.trees[path] = disk.survey(path, closely=closely)
     except OSError as error:
         facts.unreadable[path] = error.strerror or str(error)
 

@@ -81,6 +81,6 @@ def decode(line: bytes) -> Record:
             payload=dict(data["payload"]),
             previous=str(data["previous"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         message = "a line that is no record"
         raise FramingError(message) from error

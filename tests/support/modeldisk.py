@@ -475,6 +475,10 @@ class ModelDisk:
             raise _error(errno.EFBIG, path)
         return content
 
+    def tail(self, path: str, size: int) -> bytes:
+        """See `Disk`."""
+        return self._live.nodes[self._need(path, Kind.FILE)].content[-size:]
+
     def _tree(self, path: str) -> list[tuple[str, int]]:
         """Return (path inside, inode) of a file or tree, the top as `""`."""
         top = self._need(path)

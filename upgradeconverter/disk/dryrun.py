@@ -13,6 +13,7 @@ _READING = frozenset(
         "find",
         "entries",
         "read",
+        "tail",
         "survey",
         "sha256",
         "manifest",

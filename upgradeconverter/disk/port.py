@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from upgradeconverter.disk.manifest import content_digest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -52,6 +54,11 @@ class CopyReceipt:
     manifest: str
     sha256: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """What is known of the content from copying it, and by which kind of digest; see `content_digest`."""
+        return f"sha256:{self.sha256}" if self.sha256 is not None else content_digest(self.manifest)
+
 
 class Disk(Protocol):
     """A root directory and the verbs on it."""
@@ -68,6 +75,10 @@ class Disk(Protocol):
 
     def read(self, path: str, limit: int) -> bytes:
         """Return the content of a regular file; OSError EFBIG when it is larger than `limit` bytes."""
+        ...
+
+    def tail(self, path: str, size: int) -> bytes:
+        """Return the last `size` bytes of a regular file, or all of it where it has no more."""
         ...
 
     def survey(self, path: str) -> TreeFacts:

@@ -88,6 +88,16 @@ class PosixDisk:
                 parts.append(part)
             return b"".join(parts)
 
+    def tail(self, path: str, size: int) -> bytes:
+        """See `Disk.tail`."""
+        with self._file(path) as fd:
+            start = max(0, os.fstat(fd).st_size - size)
+            parts = []
+            while part := os.pread(fd, CHUNK, start):
+                parts.append(part)
+                start += len(part)
+            return b"".join(parts)
+
     @contextmanager
     def _file(self, path: str) -> Iterator[int]:
         with holder(self.root_fd, path) as (above, name), regular_file(above, name) as fd:

@@ -165,6 +165,7 @@ class Executor:
             "steps": [as_data(step) for step in self.steps],
             "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
             "marks": {str(number): mark for number, mark in sorted(self.work.marks.items())},
+            "digests": {str(number): digest for number, digest in sorted(self.work.digests.items())},
         }
 
     def left(self) -> tuple[Skip, ...]:
@@ -206,6 +207,7 @@ class Executor:
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
+            self.work.digests.pop(step.number, None)
             if step.shape in (Shape.COPY, Shape.CREATE):
                 self.disk.remove(self.work.stage_path(step))
         gone = {step.number for step in group}

@@ -44,6 +44,7 @@ class Work:
         contents: bytes of small files by SHA-256.
         staged: identity of each staged copy by step number; also what a target must be to count as ours.
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
+        digests: what is known of the content of each staged copy from making it, for the history.
     """
 
     disk: Disk
@@ -51,6 +52,7 @@ class Work:
     contents: Mapping[str, bytes] = field(default_factory=dict)
     staged: dict[int, int] = field(default_factory=dict)
     marks: dict[int, str] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
     progress: Progress | None = None
 
     def stage_path(self, step: Step) -> str:
@@ -119,6 +121,8 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
         receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
         if step.made_of != "directory" and step.method != "link":
             work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
+        if receipt is not None:
+            work.digests[step.number] = receipt.digest
         return receipt
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
     if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:

@@ -562,6 +562,11 @@ class ModelDisk:
         self._need(path)
         return False
 
+    def is_lived_in(self, path: str) -> bool:
+        """See `Disk`; nobody is there."""
+        self._need(path)
+        return False
+
     def clock(self) -> str:
         """Nobody knows the time."""
         return "1970-01-01T00:00:00Z"

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING
 from upgradeconverter.disk import attributes
 from upgradeconverter.disk.manifest import CHUNK, add_chunk, data_chunks, line
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt, SourceChangedError
+from upgradeconverter.disk.usage import unwritten
 from upgradeconverter.disk.walking import folder, holder, kind_of, regular_file, walk
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
     import hashlib
+    from collections.abc import Callable
 
     from upgradeconverter.disk.port import Progress
 
+_CHANGED = "%s changed while it was copied"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -154,7 +157,7 @@ def _copy_entry(
     (source_fd, source_name), (target_fd, target_name) = source, target
     crc, sha256 = 0, None
     if stat.S_ISREG(facts.st_mode):
-        crc, sha256 = _copy_file(run, source, target, facts)
+        crc, sha256 = _copy_file(run, source, target, facts, "/".join(filter(None, (run.order.source, path))))
     elif stat.S_ISLNK(facts.st_mode):
         os.symlink(os.readlink(source_name, dir_fd=source_fd), target_name, dir_fd=target_fd)
     else:
@@ -168,24 +171,29 @@ def _copy_file(
     source: tuple[int, str],
     target: tuple[int, str],
     facts: os.stat_result,
+    path: str,
 ) -> tuple[int, str | None]:
     with regular_file(*source) as from_fd:
         now = os.fstat(from_fd)
         if (now.st_ino, now.st_dev) != (facts.st_ino, facts.st_dev):
-            raise SourceChangedError(source[1])
+            raise SourceChangedError(_CHANGED % path)
         to_fd = os.open(target[1], _CREATE, 0o600, dir_fd=target[0])
         try:
-            result = _copy_content(run, from_fd, to_fd, now.st_size)
+            with unwritten(from_fd, path) as check:
+                result = _copy_content(run, from_fd, to_fd, now.st_size, check)
         finally:
             os.close(to_fd)
         after = os.fstat(from_fd)
         if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (now.st_size, now.st_mtime_ns, now.st_ctime_ns):
-            raise SourceChangedError(source[1])
+            raise SourceChangedError(_CHANGED % path)
     return result
 
 
-def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[int, str | None]:
-    """Copy the data extents of an open file; holes stay holes. Returns checksum and, when asked for, SHA-256."""
+def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int, check: Callable[[], None]) -> tuple[int, str | None]:
+    """Copy the data extents of an open file; holes stay holes. Returns checksum and, when asked for, SHA-256.
+
+    `check` raises when somebody wants to write to it; asked often, it does not keep them waiting.
+    """
     digest = None
     if run.order.sha256:
         import hashlib
@@ -204,6 +212,7 @@ def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[i
             _hash_zeros(digest, start - hashed)
             digest.update(chunk)
             hashed = start + length
+        check()
         if run.progress is not None:
             run.progress(length)
     if digest is None:

@@ -22,6 +22,7 @@ _READING = frozenset(
         "space",
         "vault_state",
         "is_open",
+        "is_lived_in",
         "is_immutable",
         "clock",
     },

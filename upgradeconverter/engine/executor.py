@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
-from upgradeconverter.disk.port import SourceChangedError
+from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.machine import RunMachine
@@ -254,7 +254,8 @@ class Executor:
         except StepRefusedError as refused:
             self._refuse_group(group, refused)
         except SourceChangedError as error:
-            self._drop(group, Reason.CHANGED_MEANWHILE, str(error))
+            is_open = isinstance(error, SourceInUseError)
+            self._drop(group, Reason.IN_USE if is_open else Reason.CHANGED_MEANWHILE, str(error))
         except OSError as error:
             self._drop_unless_boundary(group, error)
         else:

@@ -83,6 +83,9 @@ def section(session: Session, phase: str) -> Section | None:
     skips = tuple(skip for plan in before for skip in plan.skips)
     if any(plan.steps for plan in before) or any(skip.reason in PASSING for skip in skips):
         return None
+    if any(session.disk.is_open(wanted.path) for wanted in session.pack.inputs):
+        # Whoever has the configuration open may leave no trace when they let it go, and only then it can be read.
+        return None
     paths = dict.fromkeys(path for name in names for path in watched_paths(session, name, skips))
     watched = tuple((path, _signature(session.disk, path)) for path in paths)
     after = [session.make_plan(name) for name in names]

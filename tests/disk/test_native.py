@@ -195,3 +195,16 @@ def test_old_policy_has_no_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     failing["number"] = errno.EROFS
     assert vault.is_unlocked(fd, V1_POLICY)
     os.close(fd)
+
+
+@pytest.mark.parametrize("with_statx", [True, False], ids=["statx", "stat"])
+def test_inode_of(tmp_path: Path, with_statx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Device and inode are those that stat tells, through links too; what is not there is told as such."""
+    if not with_statx:
+        monkeypatch.setattr(native, "_libc", object())
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (str(tmp_path), str(tmp_path / "link"), "/dev/null", "/proc/self/cwd"):
+        facts = os.stat(path)
+        assert native.inode_of(path) == (facts.st_dev, facts.st_ino)
+    with pytest.raises(FileNotFoundError):
+        native.inode_of(str(tmp_path / "missing"))

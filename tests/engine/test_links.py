@@ -20,7 +20,7 @@ SLOTS = ("img", "runx", "runx/pods/prepared", "downloads", "downloads/appImg.obj
 ITEMS = (IMAGE, PREPARED, VERIFIED_FOLDER)
 TARGETS = ("vault", "vault/volumes", "vault/verifier", "vault/verifier/verified")
 SAVED = ("checkpoint", "checkpoint/lastconfig")
-OWN = tuple(f"{ENGINE}{name}" for name in ("", "/journal", "/stamp", "/ledger", "/journal.previous"))
+OWN = tuple(f"{ENGINE}{name}" for name in ("", "/journal", "/stamp", "/ledger", "/ledger.previous", "/journal.previous"))
 WORKING = tuple(f"{ENGINE}/{name}" for name in ("trash", "stage", "manifest", "quarantine"))
 COMMANDS = (("plan",), (), ("status",), ("verify",), ("history",), (), ("rollback",))
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.disktree import capture, diff
-from tests.support.olddisk import ENGINE, IMAGE, TARGETS, checked, contents, make_disk, stopping, unsynced
+from tests.support.olddisk import ENGINE, IMAGE, TARGETS, checked, contents, fake_vault, make_disk, stopping, unsynced
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import EXIT_DONE, EXIT_REFUSED, EXIT_WEDGED
 from upgradeconverter.journal.record import RecordKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JOURNAL = f"{ENGINE}/journal"
 RECORDS = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.RETIRED, RecordKind.DONE)
@@ -89,6 +94,89 @@ def test_last_record(stop: tuple[RecordKind, str] | None, damage: str) -> None:
     """The end of the journal, which a power cut may tear, is where most can go wrong."""
     for where in (0.999, 1.0):
         _survives(stop, where, damage, ord("\n"))
+
+
+def _twice(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[: number + 1], *lines[number:]]
+
+
+def _swapped(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], *lines[number : number + 2][::-1], *lines[number + 2 :]]
+
+
+def _removed(lines: list[bytes], number: int) -> list[bytes]:
+    return lines[:number] + lines[number + 1 :]
+
+
+def _cut_at_its_end(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], lines[number][:-1]]
+
+
+def _cut_in_the_middle(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[:number], lines[number][: len(lines[number]) // 2]]
+
+
+def _cut_before_it(lines: list[bytes], number: int) -> list[bytes]:
+    return lines[:number]
+
+
+def _zero_sector(lines: list[bytes], number: int) -> list[bytes]:
+    content, place = b"".join(lines), len(b"".join(lines[:number])) // 512 * 512
+    return [content[:place] + bytes(min(512, len(content) - place)) + content[place + 512 :]]
+
+
+def _garbage_behind_it(lines: list[bytes], number: int) -> list[bytes]:
+    return [*lines[: number + 1], b"\xff" * 100, *lines[number + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(damage, id=damage.__name__.strip("_"))
+        for damage in (
+            _twice,
+            _swapped,
+            _removed,
+            _cut_at_its_end,
+            _cut_in_the_middle,
+            _cut_before_it,
+            _zero_sector,
+            _garbage_behind_it,
+        )
+    ],
+)
+@pytest.mark.parametrize("stop", [None, (RecordKind.STAGED, "after"), (RecordKind.RETIRED, "after")], ids=str)
+def test_damaged_records(tmp_path: Path, stop: tuple[RecordKind, str] | None, damage: Callable[..., list[bytes]]) -> None:
+    """Whatever became of whichever record: refused by name without touching anything, or healed; in neither case data is lost."""
+    with unsynced(), fake_vault():
+        model = make_disk(tmp_path / "model")
+        inside = contents(model)
+        with stopping(stop):
+            checked("-p", model, "--target", "latest")
+        lines = (tmp_path / "model" / JOURNAL).read_bytes().splitlines(keepends=True)
+        assert len(lines) > 1
+        for number in range(len(lines)):
+            top = str(tmp_path / f"{number}")
+            subprocess.run(["cp", "-a", model, top], check=True)
+            journal = Path(top) / JOURNAL
+            journal.write_bytes(b"".join(damage(lines, number)))
+            touched = capture(top, engine=True)
+
+            for words in (("plan",), ("verify",), ("history",)):
+                checked(*words, "-p", top, "--target", "latest")
+            assert diff(touched, capture(top, engine=True)) == ""
+            status, document = checked("-p", top, "--target", "latest")
+            assert not inside - contents(top)
+            if status == EXIT_DONE:
+                again = capture(top)
+                assert checked("-p", top, "--target", "latest")[0] == EXIT_DONE
+                assert diff(again, capture(top)) == ""
+            else:
+                assert (status, document["error"]["code"] in ("JournalDamaged", "UnknownState")) == (EXIT_WEDGED, True)
+                if document["error"]["code"] == "JournalDamaged":
+                    assert diff(touched, capture(top, engine=True)) == ""
+            checked("rollback", "-p", top)
+            assert not inside - contents(top)
 
 
 def test_journal_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

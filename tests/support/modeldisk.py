@@ -475,6 +475,10 @@ class ModelDisk:
             raise _error(errno.EFBIG, path)
         return content
 
+    def tail(self, path: str, size: int) -> bytes:
+        """See `Disk`."""
+        return self._live.nodes[self._need(path, Kind.FILE)].content[-size:]
+
     def _tree(self, path: str) -> list[tuple[str, int]]:
         """Return (path inside, inode) of a file or tree, the top as `""`."""
         top = self._need(path)
@@ -557,6 +561,11 @@ class ModelDisk:
 
     def is_open(self, path: str) -> bool:
         """See `Disk`; nothing ever is."""
+        self._need(path)
+        return False
+
+    def is_lived_in(self, path: str) -> bool:
+        """See `Disk`; nobody is there."""
         self._need(path)
         return False
 

@@ -13,10 +13,10 @@ COMMANDS = {
     "run": "convert; the same as no command",
     "plan": "show what a run would do; changes nothing",
     "status": "show which layout the disk carries and what is open",
-    "verify": "compare the disk with the target layout, and files with the digests in their names",
+    "verify": "compare the disk with the target layout, with the digests in names, and with what the history noted",
     "confirm": "let a trial last: the old layout goes",
     "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
-    "history": "list the runs",
+    "history": "list the runs, and what became of each item",
     "packs": "list the systems and layouts that can be converted",
 }
 # Commands that are not about one phase.
@@ -54,12 +54,13 @@ def parser() -> argparse.ArgumentParser:
     short = "where a trial has no room for both layouts: refuse, or convert for good (irreversible)"
     made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
+    made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
     return made
 
 
-def split_words(words: list[str]) -> tuple[str, str]:
-    """Return (command, phase); UsageError for a word that is neither."""
+def split_words(words: list[str], *, deep: bool = False) -> tuple[str, str]:
+    """Return (command, phase); UsageError for a word that is neither, and for `deep` where nothing is compared."""
     command, phase = "run", "all"
     rest = list(words)
     if rest and rest[0] in COMMANDS:
@@ -74,5 +75,8 @@ def split_words(words: list[str]) -> tuple[str, str]:
             raise UsageError(message)
     if rest:
         message = f"expected nothing after {phase}; found {rest[0]!r}"
+        raise UsageError(message)
+    if deep and command != "verify":
+        message = f"expected --deep with verify only; found it with {command}"
         raise UsageError(message)
     return command, phase

@@ -12,12 +12,13 @@ from upgradeconverter.disk.dryrun import read_only
 from upgradeconverter.engine.confirm import confirm as confirm_trial
 from upgradeconverter.engine.confirm import foresee_confirming
 from upgradeconverter.engine.convert import audit, convert
-from upgradeconverter.engine.ledger import read_ledger
+from upgradeconverter.engine.drift import altered, changed_since, lost_records
+from upgradeconverter.engine.ledger import last_noted, read_ledger
 from upgradeconverter.engine.overtaken import pending_sources
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
 from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
-from upgradeconverter.engine.verify import deviations, set_aside, unfinished
+from upgradeconverter.engine.verify import deviations, set_aside, unfinished, vault_problem
 from upgradeconverter.errors import EXIT_DEVIATIONS
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
@@ -38,6 +39,7 @@ class Context:
     settings: Settings
     report: Report
     root_fd: int
+    deep: bool = False
 
     def looking(self) -> Run:
         """Return a run that cannot change anything."""
@@ -86,7 +88,7 @@ def status(context: Context) -> None:
         {
             "carries layout": report.source,
             "target layout": report.target,
-            "last run": _last(read_ledger(disk)[0]),
+            "last run": _last(last_noted(disk)),
             "system release": session.release or "unknown",
             "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
             "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
@@ -96,20 +98,26 @@ def status(context: Context) -> None:
     )
 
 
-def _last(runs: tuple[dict[str, Any], ...]) -> str:
-    return "none" if not runs else "{run} {command} {phase}: {outcome}".format_map(defaultdict(str, runs[-1]))
+def _last(run: dict[str, Any] | None) -> str:
+    return "none" if run is None else "{run} {command} {phase}: {outcome}".format_map(defaultdict(str, run))
 
 
 def verify(context: Context) -> None:
-    """Compare the disk with the target layout."""
+    """Compare the disk with the target layout, and with what the history noted."""
     run = context.looking()
     audit(run, context.report.phase)
     view = run.journal.read(repair=False)
-    _, altered = read_ledger(run.disk)
-    found = (*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True), *altered)
+    runs, broken = read_ledger(run.disk)
+    found = [*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True)]
+    beside = run.session.pack.vault if vault_problem(run.session) else None
+    drifted = altered(run.disk, runs, beside=beside, deep=context.deep)
+    # What the layout does not want is told once.
+    told = {sentence.split(": ")[0] for sentence in found}
+    found += [sentence for sentence in drifted if "Diverged" in sentence or sentence.split(": ")[0] not in told]
+    found += [*lost_records(run.disk, runs, view), *broken]
     report = context.report
     report.error, report.warnings = None, []
-    report.details = {"deviations": list(found)}
+    report.details = {"deviations": found, "changed since": list(changed_since(run.disk, runs, beside=beside))}
     report.outcome = Outcome.DEVIATIONS if found else Outcome.INFORMATION
     report.exit_status = EXIT_DEVIATIONS if found else 0
 

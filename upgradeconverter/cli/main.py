@@ -20,7 +20,13 @@ from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.run import outcome_of
 from upgradeconverter.engine.session import Session
 from upgradeconverter.engine.stopping import stopping_politely
-from upgradeconverter.errors import DiskRefusedError, InternalError, PackDamagedError, UnknownPhaseError, UpgradeConverterError
+from upgradeconverter.errors import (
+    DiskRefusedError,
+    InternalError,
+    PackDamagedError,
+    UnknownPhaseError,
+    UpgradeConverterError,
+)
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs import find
@@ -39,12 +45,12 @@ def main(argv: list[str]) -> int:
     report = Report(command="run")
     try:
         arguments = parser().parse_intermixed_args(argv)
-        report.command, report.phase = split_words(arguments.words)
+        report.command, report.phase = split_words(arguments.words, deep=arguments.deep)
         if arguments.debug:
             log.show_details()
         settings = load(_flags(arguments), os.environ, _kernel_command_line())
         with stopping_politely():
-            _dispatch(report, settings)
+            _dispatch(report, settings, deep=arguments.deep)
     except UpgradeConverterError as error:
         report.fail(error, outcome_of(error))
     except OSError as error:
@@ -93,7 +99,7 @@ def _kernel_command_line() -> str:
         return ""
 
 
-def _dispatch(report: Report, settings: Settings) -> None:
+def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
     if report.command == "packs":
         report.outcome = Outcome.INFORMATION
         report.details["packs"] = _packs(settings, report)
@@ -121,7 +127,7 @@ def _dispatch(report: Report, settings: Settings) -> None:
         report.warn(*settings.unknown, *session.unknown_agents())
         if not gives_away() and report.command == "run":
             report.warn("not started as root: owners stay as they are, and not everything can be read and kept")
-        context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd)
+        context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd, deep=deep)
         COMMANDS[report.command](context)
     finally:
         disk.close()

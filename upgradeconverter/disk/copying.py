@@ -19,15 +19,18 @@ from upgradeconverter.disk import attributes
 from upgradeconverter.disk.flags import Carrier
 from upgradeconverter.disk.manifest import CHUNK, add_chunk, data_chunks, line
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt, Names, SourceChangedError
+from upgradeconverter.disk.usage import unwritten
 from upgradeconverter.disk.walking import Way, folder, holder, kind_of, regular_file, walk
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
     import hashlib
+    from collections.abc import Callable
 
     from upgradeconverter.disk.port import Progress
     from upgradeconverter.disk.walking import Visit
 
+_CHANGED = "%s changed while it was copied"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -274,26 +277,33 @@ def _copy_file(
     target: tuple[int, str],
     facts: os.stat_result,
 ) -> tuple[str | None, int]:
+    path = run.order.source
+    if path.rpartition("/")[2] != source[1]:
+        path = f"{path}: {source[1]} in it"
     with regular_file(*source) as from_fd:
         now = os.fstat(from_fd)
         if (now.st_ino, now.st_dev) != (facts.st_ino, facts.st_dev):
-            raise SourceChangedError(source[1])
+            raise SourceChangedError(_CHANGED % path)
         to_fd = os.open(target[1], _CREATE, 0o600, dir_fd=target[0])
         try:
             run.carrier.prepare(from_fd, to_fd)
-            result = _copy_content(run, from_fd, to_fd, now.st_size)
+            with unwritten(from_fd, path) as check:
+                result = _copy_content(run, from_fd, to_fd, now.st_size, check)
             run.carrier.finish(from_fd, to_fd)
             run.fixed = run.carrier.fixed(from_fd)
         finally:
             os.close(to_fd)
         after = os.fstat(from_fd)
         if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) != (now.st_size, now.st_mtime_ns, now.st_ctime_ns):
-            raise SourceChangedError(source[1])
+            raise SourceChangedError(_CHANGED % path)
     return result
 
 
-def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[str | None, int]:
-    """Copy the data extents of an open file; holes stay holes. Returns SHA-256, when asked for, and checksum."""
+def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int, check: Callable[[], None]) -> tuple[str | None, int]:
+    """Copy the data extents of an open file; holes stay holes. Returns SHA-256, when asked for, and checksum.
+
+    `check` raises when somebody wants to write to it; asked often, it does not keep them waiting.
+    """
     digest = None
     if run.order.sha256:
         import hashlib
@@ -312,6 +322,7 @@ def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int) -> tuple[s
             _hash_zeros(digest, start - hashed)
             digest.update(chunk)
             hashed = start + length
+        check()
         if run.progress is not None:
             run.progress(length)
     if digest is None:

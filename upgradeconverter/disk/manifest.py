@@ -22,6 +22,14 @@ def line(*, kind: Kind, size: int, mode: int, crc: int, depth: int, name: str) -
     return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {depth} {json.dumps(name)}\n"
 
 
+def content_digest(manifest: str) -> str:
+    """Return one digest for a whole manifest, `manifest:` and a SHA-256; over everything but the mode of the top itself."""
+    import hashlib
+
+    kind, size, _, rest = manifest.split(" ", 3)
+    return f"manifest:{hashlib.sha256(f'{kind} {size} {rest}'.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
 def add_chunk(crc: int, index: int, chunk: bytes | memoryview) -> int:
     """Fold one aligned chunk of a file into its checksum.
 

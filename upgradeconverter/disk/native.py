@@ -16,6 +16,9 @@ _OPENAT2 = 437
 # Below the directory, and through no link of any kind (openat2(2): RESOLVE_BENEATH, NO_SYMLINKS, NO_MAGICLINKS).
 _RESOLVE = 0x08 | 0x04 | 0x02
 _RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_INO = 0x100
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IOC_GET_ENCRYPTION_POLICY_EX = 0xC0096616
@@ -78,6 +81,19 @@ def sync_filesystem(fd: int, path: str) -> None:
     """Write back everything of the file system that holds a descriptor (syncfs(2); reports errors since Linux 5.8)."""
     if _libc.syncfs(fd) != 0:
         _raise(path)
+
+
+def inode_of(path: str) -> tuple[int, int]:
+    """Return device and inode of an absolute path, links followed, without waiting for any server that holds it (statx(2))."""
+    statx = getattr(_libc, "statx", None)
+    if statx is None:
+        facts = os.stat(path)
+        return facts.st_dev, facts.st_ino
+    buffer = ctypes.create_string_buffer(256)
+    if statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_INO, buffer) != 0:
+        _raise(path)
+    inode, major, minor = struct.unpack_from("=32xQ96xII", buffer)
+    return os.makedev(major, minor), inode
 
 
 def inode_flags(fd: int) -> int:

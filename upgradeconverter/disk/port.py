@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from upgradeconverter.disk.manifest import content_digest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -68,6 +70,11 @@ class CopyReceipt:
     manifest: str
     sha256: str | None = None
 
+    @property
+    def digest(self) -> str:
+        """What is known of the content from copying it, and by which kind of digest; see `content_digest`."""
+        return f"sha256:{self.sha256}" if self.sha256 is not None else content_digest(self.manifest)
+
 
 class Disk(Protocol):
     """A root directory and the verbs on it."""
@@ -83,7 +90,14 @@ class Disk(Protocol):
         ...
 
     def read(self, path: str, limit: int) -> bytes:
-        """Return the content of a regular file; OSError EFBIG when it is larger than `limit` bytes."""
+        """Return the content of a regular file as it is at one moment.
+
+        OSError EFBIG when it is larger than `limit` bytes, EBUSY while somebody writes to it.
+        """
+        ...
+
+    def tail(self, path: str, size: int) -> bytes:
+        """Return the last `size` bytes of a regular file, or all of it where it has no more."""
         ...
 
     def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
@@ -115,7 +129,11 @@ class Disk(Protocol):
         ...
 
     def is_open(self, path: str) -> bool:
-        """Return whether another process holds a regular file open (best effort, from a lease)."""
+        """Return whether another process has a regular file open, or one inside a directory for writing (best effort)."""
+        ...
+
+    def is_lived_in(self, path: str) -> bool:
+        """Return whether a directory or one inside is open, root or working directory of another process (best effort)."""
         ...
 
     def clock(self) -> str:
@@ -147,7 +165,8 @@ class Disk(Protocol):
     def copy(self, order: CopyOrder, *, progress: Progress | None = None) -> CopyReceipt:
         """Copy a file or tree with all metadata, holes and hard links to a name that must not exist.
 
-        May leave a partial copy when it fails. Raises SourceChangedError when the source changes under the copy.
+        May leave a partial copy when it fails. Raises SourceInUseError when somebody has something of it open for writing, and
+        SourceChangedError when it changes under the copy, or somebody is about to change it.
         """
         ...
 
@@ -200,3 +219,7 @@ class Progress(Protocol):
 
 class SourceChangedError(Exception):
     """The source of a copy changed while it was read."""
+
+
+class SourceInUseError(SourceChangedError):
+    """Somebody has the source of a copy, or a file inside, open for writing, so that it may change."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes as attrs
-from upgradeconverter.disk import copying, flags, native, trees, vault
+from upgradeconverter.disk import copying, flags, native, trees, usage, vault
 from upgradeconverter.disk.manifest import CHUNK
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, names, regular_file
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What is no regular file must not be waited for.
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_LEASE_REFUSED = (errno.EAGAIN, errno.EBUSY)
+# How long somebody who is just writing a file in place is waited for, in seconds.
+_PAUSES = (0.01, 0.03, 0.1, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,26 @@ class PosixDisk:
 
     def read(self, path: str, limit: int) -> bytes:
         """See `Disk.read`."""
+        for pause in _PAUSES:
+            with self._file(path) as fd:
+                before = os.fstat(fd)
+                if before.st_size > limit:
+                    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+                content = b"".join(iter(lambda: os.read(fd, CHUNK), b""))
+                # Nobody but who holds the lock writes to the engine's own, and who only looks bears half a record.
+                if path.startswith(f"{ENGINE_FOLDER}/") or _is_settled(fd, before, len(content)):
+                    return content
+            time.sleep(pause)
+        raise OSError(errno.EBUSY, "open for writing in another process", path)
+
+    def tail(self, path: str, size: int) -> bytes:
+        """See `Disk.tail`."""
         with self._file(path) as fd:
-            if os.fstat(fd).st_size > limit:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+            start = max(0, os.fstat(fd).st_size - size)
             parts = []
-            while part := os.read(fd, CHUNK):
+            while part := os.pread(fd, CHUNK, start):
                 parts.append(part)
+                start += len(part)
             return b"".join(parts)
 
     @contextmanager
@@ -176,14 +191,18 @@ class PosixDisk:
 
     def is_open(self, path: str) -> bool:
         """See `Disk.is_open`."""
-        try:
-            with self._file(path) as fd:
-                # fcntl(2): a write lease is granted only when nobody else has the file open.
-                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError as error:
-            return error.errno in _LEASE_REFUSED
-        return False
+        entry = self.find(path)
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            return usage.is_written_inside(self.root_fd, path)
+        if entry is None or entry.kind is not Kind.FILE:
+            return False
+        with self._file(path) as fd:
+            return usage.is_used(fd, fcntl.F_WRLCK)
+
+    def is_lived_in(self, path: str) -> bool:
+        """See `Disk.is_lived_in`."""
+        entry = self.find(path)
+        return entry is not None and entry.kind is Kind.DIRECTORY and usage.is_lived_in(self.root_fd, path)
 
     def clock(self) -> str:
         """See `Disk.clock`."""
@@ -318,6 +337,13 @@ class PosixDisk:
         """See `Disk.sync_filesystem`."""
         with folder(self.root_fd, path) as fd:
             native.sync_filesystem(fd, path)
+
+
+def _is_settled(fd: int, before: os.stat_result, size: int) -> bool:
+    """Return whether what was read of an open file is what was in it at one moment, and nobody is about to change that."""
+    after = os.fstat(fd)
+    is_same = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (size, after.st_mtime_ns, after.st_ctime_ns)
+    return is_same and not usage.is_used(fd, fcntl.F_RDLCK)
 
 
 def _write_all(fd: int, content: bytes) -> None:

@@ -29,6 +29,7 @@ from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Trial, Wave
 
 if TYPE_CHECKING:
+    from upgradeconverter.engine.session import Session
     from upgradeconverter.journal.log import JournalView
     from upgradeconverter.model.plan import Plan
     from upgradeconverter.packs.api import Phase
@@ -207,6 +208,12 @@ def _conclude(run: Run, phase: str) -> None:
         _remember(run, phase, has_done=has_done, changed=bool(results or report.recovered))
 
 
+def _has_died(session: Session, view: JournalView) -> bool:
+    """Return whether an earlier start did something and died before it could note that down."""
+    stamp = session.stamp()
+    return last_run(view) not in ("", stamp.run if stamp is not None else "")
+
+
 def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
     """Write history and stamp, unless they would say nothing new."""
     session = run.session
@@ -216,9 +223,10 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
     if session.pack.phases[-1] in session.phases(phase) and (has_done or not is_curable):
         layout = session.target_label()
     # While a trial waits each start has to look: the old system may have been there meanwhile.
-    waits = bool(run.journal.read(repair=True).waiting)
+    view = run.journal.read(repair=True)
+    waits = bool(view.waiting)
     known = None if waits else section(replace(session, carried=layout), phase)
-    if changed:
+    if changed or _has_died(session, view):
         note(run.disk, run.report, phase)
     elif run.disk.find(ENGINE_FOLDER) is None and (known is None or not any(sign for _, sign in known.watched)):
         # A disk on which there was never anything to convert is not written to at all.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
-from upgradeconverter.disk.port import SourceChangedError
+from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.machine import RunMachine
@@ -165,6 +165,7 @@ class Executor:
             "steps": [as_data(step) for step in self.steps],
             "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
             "marks": {str(number): mark for number, mark in sorted(self.work.marks.items())},
+            "digests": {str(number): digest for number, digest in sorted(self.work.digests.items())},
         }
 
     def left(self) -> tuple[Skip, ...]:
@@ -206,6 +207,7 @@ class Executor:
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
+            self.work.digests.pop(step.number, None)
             if step.shape in (Shape.COPY, Shape.CREATE):
                 self.disk.remove(self.work.stage_path(step))
         gone = {step.number for step in group}
@@ -256,7 +258,8 @@ class Executor:
         except StepRefusedError as refused:
             self._refuse_group(group, refused)
         except SourceChangedError as error:
-            self._drop(group, Reason.CHANGED_MEANWHILE, str(error))
+            is_open = isinstance(error, SourceInUseError)
+            self._drop(group, Reason.IN_USE if is_open else Reason.CHANGED_MEANWHILE, str(error))
         except OSError as error:
             self._drop_unless_boundary(group, error)
         else:

@@ -11,6 +11,8 @@ JOURNAL = f"{ENGINE_FOLDER}/journal"
 # Journals of earlier runs, the latest first.
 EARLIER_JOURNALS = (f"{ENGINE_FOLDER}/journal.previous", f"{ENGINE_FOLDER}/journal.before")
 LEDGER = f"{ENGINE_FOLDER}/ledger"
+# What the ledger held before it grew too large.
+EARLIER_LEDGER = f"{ENGINE_FOLDER}/ledger.previous"
 STAMP = f"{ENGINE_FOLDER}/stamp"
 QUARANTINE = "quarantine"
 # Tells the units, and the preflight, that a trial waits to be confirmed.

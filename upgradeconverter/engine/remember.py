@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.ledger import add_run
+from upgradeconverter.engine.ledger import add_run, last_noted
+from upgradeconverter.engine.places import JOURNAL
+from upgradeconverter.engine.receipts import entry_of
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.session import watched_paths
 from upgradeconverter.engine.stamp import Section, Signature, Stamp, write_stamp
+from upgradeconverter.errors import UpgradeConverterError
+from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.model.outcome import PASSING
 
 if TYPE_CHECKING:
@@ -33,20 +37,13 @@ def noting(report: Report) -> Iterator[None]:
 
 
 def note(disk: Disk, report: Report, phase: str) -> None:
-    """Add a start to the history."""
-    entry: dict[str, Any] = {
-        "run": report.run,
-        "time": disk.clock(),
-        "phase": phase,
-        "command": report.command,
-        "outcome": report.outcome.value,
-        "from": report.source,
-        "target": report.target,
-        "plan_digest": report.plan_digest,
-        "items": len(report.items),
-        "skipped": len(report.skipped),
-    }
-    add_run(disk, entry)
+    """Add a start to the history, with all that the journal holds and the history does not."""
+    try:
+        view = Journal(disk, JOURNAL).read(repair=False)
+    except UpgradeConverterError:
+        # What is wrong with the journal was told, or is by the next start.
+        view = JournalView()
+    add_run(disk, entry_of(disk, report, phase, view, last_noted(disk)))
 
 
 def stamp(session: Session, layout: str, section: Section | None = None, *, ended: str = "", changed: bool = True) -> None:
@@ -85,6 +82,9 @@ def section(session: Session, phase: str) -> Section | None:
     before = [session.make_plan(name) for name in names]
     skips = tuple(skip for plan in before for skip in plan.skips)
     if any(plan.steps for plan in before) or any(skip.reason in PASSING for skip in skips):
+        return None
+    if any(session.disk.is_open(wanted.path) for wanted in session.pack.inputs):
+        # Whoever has the configuration open may leave no trace when they let it go, and only then it can be read.
         return None
     paths = dict.fromkeys(path for name in names for path in watched_paths(session, name, skips))
     watched = tuple((path, _signature(session.disk, path)) for path in paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,12 @@ _UNDO_WORDS = {Undo.UNTIL_CONFIRMED: ", until confirmed", Undo.MOVED_BACK: "", U
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """Everything that `--output json` prints; see `schema.json` for the meaning of each field."""
+    """Everything that `--output json` prints; see `schema.json` for the meaning of each field.
+
+    Attributes:
+        begun: when the start began, by a clock that may be wrong; `started_ns` by one that only counts.
+        became: the steps behind `items`, and what became of each so far.
+    """
 
     command: str
     phase: str = "all"
@@ -43,6 +49,9 @@ class Report:
     left_by_recovery: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
+    begun: str = ""
+    started_ns: int = field(default_factory=time.monotonic_ns)
+    became: list[tuple[Step, StepResult | None]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """Return the report as the one JSON document."""
@@ -67,7 +76,7 @@ class Report:
     def show(self, plans: Iterable[tuple[Plan, Sequence[StepResult]]]) -> None:
         """Tell what is going to be done and what became of it so far, phase by phase; may be called again as more is known."""
         plans = tuple(plans)
-        self.items, self.skipped, self.space = [], list(self.left_by_recovery), []
+        self.items, self.became, self.skipped, self.space = [], [], list(self.left_by_recovery), []
         for plan, results in plans:
             self.source, self.target = plan.source, plan.target
             self.take_skips(plan.skips)
@@ -83,6 +92,7 @@ class Report:
         step = planned if result is None else result.step
         if is_shown(step):
             self.items.append(item_of(step, ItemStatus.PLANNED if result is None else result.status, trial=trial))
+            self.became.append((step, result))
         if result is not None and result.reason is not None:
             path = step.source or step.target or ""
             self.skipped.append({"path": path, "reason": result.reason.value, "detail": result.detail})
@@ -150,10 +160,7 @@ def as_text(report: Report) -> str:
         way = "->" if report.items else "as it is; wanted:"
         lines.append(f"  layout {report.source}" + (f" {way} {report.target}" if report.target != report.source else ""))
     lines += [f"  recovered: transaction {r['txid']} after {r['last']}: {r['result']}" for r in report.recovered]
-    for item in report.items:
-        arrow = f" -> {item['target']}" if item["target"] and item["target"] != item["source"] else ""
-        how = f"{item['transfer']}{_UNDO_WORDS[item['undo']]}"
-        lines.append(f"  {item['status']:<11} {item['operation']:<15} {item['source'] or ''}{arrow} [{how}]")
+    lines += [f"  {_item_text(item)}" for item in report.items]
     lines += _skipped_text(report.skipped)
     lines += [f"  warning: {text}" for text in report.warnings]
     lines += [
@@ -183,12 +190,24 @@ def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _run_text(run: dict[str, Any]) -> str:
-    """Return one run of the history as a line."""
-    return (
+def _run_text(run: dict[str, Any]) -> list[str]:
+    """Return one run of the history as a line, and below it one for each item; the file may hold anything."""
+    items, skipped = (found if isinstance(found := run.get(name), list) else [] for name in ("items", "skipped"))
+    items = [item for item in items if isinstance(item, dict)]
+    took = f", {run['seconds']} s" if "seconds" in run else ""
+    line = (
         f"{run.get('time')} {run.get('run')} {run.get('command')} {run.get('phase')}: {run.get('outcome')}, "
-        f"{run.get('from')} -> {run.get('target')}, {run.get('items')} items, {run.get('skipped')} left alone"
+        f"{run.get('from')} -> {run.get('target')}, {len(items)} items, {len(skipped)} left alone{took}"
     )
+    return [line, *(f"  {_item_text(item)}" for item in items)]
+
+
+def _item_text(item: dict[str, Any]) -> str:
+    """Return one item as a line."""
+    arrow = f" -> {item['target']}" if item.get("target") and item["target"] != item.get("source") else ""
+    how = f"{item.get('transfer')}{_UNDO_WORDS.get(item.get('undo', ''), '')}"
+    what = f"{item.get('status')!s:<11} {item.get('operation')!s:<15} {item.get('source') or ''}{arrow} [{how}]"
+    return f"{what} {item['reason']}" if item.get("reason") else what
 
 
 def _details_text(details: dict[str, Any]) -> list[str]:
@@ -198,7 +217,7 @@ def _details_text(details: dict[str, Any]) -> list[str]:
             lines.append(f"  {name}: none")
         elif isinstance(value, list):
             lines.append(f"  {name}:")
-            lines += [f"    {_run_text(entry) if isinstance(entry, dict) else entry}" for entry in value]
+            lines += [f"    {line}" for entry in value for line in (_run_text(entry) if isinstance(entry, dict) else [entry])]
         else:
             lines.append(f"  {name}: {value}")
     return lines

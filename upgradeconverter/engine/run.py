@@ -65,6 +65,7 @@ class Run:
         """Find the journal."""
         self.journal = Journal(self.session.disk, JOURNAL)
         self.report.run = self.identity
+        self.report.begun = self.disk.clock()
 
     @property
     def disk(self) -> Disk:

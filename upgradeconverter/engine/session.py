@@ -6,7 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.places import EARLIER_JOURNALS, JOURNAL, LEDGER, QUARANTINE, STAMP, WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.places import (
+    EARLIER_JOURNALS,
+    EARLIER_LEDGER,
+    JOURNAL,
+    LEDGER,
+    QUARANTINE,
+    STAMP,
+    WORKING_FOLDERS,
+    folder_of,
+)
 from upgradeconverter.engine.stamp import Stamp, read_stamp
 from upgradeconverter.errors import (
     EngineFolderError,
@@ -36,7 +45,7 @@ if TYPE_CHECKING:
 
 
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
-_OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, STAMP)
+_OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, EARLIER_LEDGER, STAMP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

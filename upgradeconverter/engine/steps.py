@@ -46,6 +46,7 @@ class Work:
         staged: identity of each staged copy by step number; also what a target must be to count as ours.
         names: files with several names that were copied already, by home of the target's domain.
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
+        digests: what is known of the content of each staged copy from making it, for the history.
     """
 
     disk: Disk
@@ -54,6 +55,7 @@ class Work:
     staged: dict[int, int] = field(default_factory=dict)
     marks: dict[int, str] = field(default_factory=dict)
     names: dict[str, Names] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
     progress: Progress | None = None
 
     def stage_path(self, step: Step) -> str:
@@ -127,7 +129,10 @@ def is_changed(expected: Precondition, entry: Entry) -> bool:
 def stage(work: Work, step: Step) -> CopyReceipt | None:
     """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
     if step.shape in (Shape.COPY, Shape.CREATE):
-        return _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
+        receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
+        if receipt is not None:
+            work.digests[step.number] = receipt.digest
+        return receipt
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
     if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
         raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
@@ -251,7 +256,7 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
         if refused is not None:
             return refused
     if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.RENAME) or work.disk.find(step.source or "") is None:
-        return None
+        return _look_again(work, step)
     if step.shape is not Shape.RENAME and _is_one_file(work.disk, work.trash_path(step), step.source or ""):
         work.disk.remove(step.source or "")
         return None
@@ -260,6 +265,13 @@ def retire(work: Work, step: Step) -> StepRefusedError | None:
     if step.operation == "Copy":
         return None
     return _retire_name(work, step) if step.method == "link" else _retire_source(work, step)
+
+
+def _look_again(work: Work, step: Step) -> StepRefusedError | None:
+    """Look at what was put away by a start that may have stopped before its own second look."""
+    # The directory that held it is put away only after that look.
+    is_seen = step.method == "link" or work.disk.find(parent(step.source or "")) is None
+    return None if is_seen or step.shape not in (Shape.COPY, Shape.RETIRE) else _bring_back_what_changed(work, step)
 
 
 def _retire_source(work: Work, step: Step) -> StepRefusedError | None:
@@ -318,19 +330,30 @@ def _is(work: Work, path: str, digest: str) -> bool:
 
 def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     """Look once more at what was put away: somebody may have been quicker, and goes on finding it where it was."""
-    trash, expected = work.disk.find(work.trash_path(step)), step.expected
-    if trash is None or expected is None or trash.kind is Kind.DIRECTORY:
+    disk, trash, expected = work.disk, work.disk.find(work.trash_path(step)), step.expected
+    if trash is None or expected is None:
         return None
-    if not is_changed(replace(expected, changed_ns=None), trash) and not work.disk.is_open(trash.path):
+    changed = is_changed(replace(expected, changed_ns=None), trash)
+    if trash.kind is Kind.DIRECTORY and expected.fingerprint:
+        changed = changed or disk.survey(trash.path).fingerprint != expected.fingerprint
+    if not changed and not disk.is_open(trash.path) and not disk.is_lived_in(trash.path):
         return None
-    work.disk.rename(trash.path, step.source or "")
-    return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
+    disk.rename(trash.path, step.source or "")
+    if changed:
+        return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
+    return StepRefusedError(Reason.IN_USE, f"{step.source} is in use by another process, so it stays")
 
 
 def check_unused(work: Work, step: Step) -> None:
-    """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it."""
-    if step.shape in (Shape.COPY, Shape.RETIRE) and step.method != "link" and work.disk.is_open(step.source or ""):
-        raise StepRefusedError(Reason.IN_USE, f"{step.source} is open in another process")
+    """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it.
+
+    What is open inside a tree is seen while that is copied, and once more when it was put away.
+    """
+    source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
+    if step.shape not in (Shape.COPY, Shape.RETIRE) or step.method == "link":
+        return
+    if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
+        raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
 
 
 def _check_published(work: Work, step: Step) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
     """Return every deviation from the target layout as one sentence; `deep` also reads files whose name is their digest."""
-    problem = _vault_problem(session)
+    problem = vault_problem(session)
     found: list[str] = [problem] if problem else []
     for slot in session.layout().slots:
         if problem and slot.zone is Zone.VAULT:
@@ -58,7 +58,8 @@ def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:
     return tuple(entry.path for folder in folders if disk.find(folder) is not None for entry in disk.entries(folder))
 
 
-def _vault_problem(session: Session) -> str:
+def vault_problem(session: Session) -> str:
+    """Return why the vault cannot be looked into, or nothing."""
     if session.pack.vault is None:
         return ""
     state = session.disk.vault_state(session.pack.vault)

@@ -11,8 +11,8 @@ Invariants, cited by number:
   forgotten, `undo` before the first step back.
 - **J2** Whatever a record claims is durable before the record is written: staged copies before `staged`, flips before
   `committed`, trash before `retired`.
-- **J3** Records are only ever appended. A torn tail is cut: a last line without its end, or with blocks of zeros in it. Any other
-  damage is refused.
+- **J3** Records are only ever appended. A torn tail is cut: a last line that never was whole, without its end or with whole
+  sectors of zeros in it. Any other damage is refused, so no record is cut that may have had an effect.
 - **J4** Each record carries the digest of the one before it, so a lost or exchanged line is seen.
 - **J5** No decision uses wall-clock time.
 - **J6** `done` comes before trash is deleted: a half-deleted trash could not be told from a complete one, so from `done` on it

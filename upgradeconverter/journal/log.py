@@ -10,6 +10,8 @@ Errors: JournalDamagedError, JournalTooNewError; OSError from the disk.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
 
 _LIMIT = 1 << 30
+# What a disk writes as a whole, at the least.
+_SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +83,36 @@ class JournalView:
         return tuple(t for t in self.transactions if t.is_waiting)
 
 
-def _is_whole(line: bytes) -> bool:
+def _whole_size(line: bytes) -> int:
+    """Return the size of the whole record that a line begins with, 0 when it begins with none."""
+    head = line.find(b" ") + 1
     try:
-        decode(line)
-    except FramingError:
-        return False
-    return True
+        # One sign for each byte, whatever it is, so that places in the text are places in the line.
+        size = head + json.JSONDecoder().raw_decode(line[head:].decode("latin-1"))[1]
+        decode(line[:size])
+    except (FramingError, ValueError, RecursionError):
+        return 0
+    return size
 
 
-def _is_half_written(line: bytes) -> bool:
-    """Return whether a last line that has its end can still be torn: a block that never reached the disk reads as zeros (J3).
+def _is_torn(line: bytes, offset: int, sequence: int, *, ends: bool) -> bool:
+    """Return whether the last line, at some offset of the file, can be what a power cut left of appending one record (J3).
 
-    Zeros behind a whole record are no torn record but damage to its end.
+    A record that was whole once may have had an effect, so what follows it must be explained by a sector that never reached the
+    disk and reads as zeros. So must zeros inside a line that has its end; a single byte that was altered does not look like that,
+    and where zeros took several records away the end tells the number of a later one.
     """
-    return b"\0" in line and not _is_whole(line.split(b"\0")[0])
+    size = _whole_size(line)
+    if size:
+        rest = line[size:]
+        return not ends and (not rest or (not rest.strip(b"\0") and (offset + size) % _SECTOR == 0))
+    if not ends:
+        return True
+    number = re.search(rb'"sequence":([0-9]+),"txid":"[^"]*"}$', line)
+    if number is not None and int(number[1]) != sequence:
+        return False
+    runs = [(offset + run.start(), offset + run.end()) for run in re.finditer(rb"\0+", line)]
+    return bool(runs) and all((start == offset or start % _SECTOR == 0) and end % _SECTOR == 0 for start, end in runs)
 
 
 @dataclass(slots=True)
@@ -133,14 +153,15 @@ class Journal:
             try:
                 record = decode(line)
             except FramingError as error:
-                if number == len(lines) - 1 and not lines[-1] and _is_half_written(line):
+                if offset + len(line) + 1 == len(content) and _is_torn(line, offset, self._sequence, ends=True):
                     return records, offset
                 raise JournalDamagedError(self.path, number, "a whole record", str(error)) from error
             self._check(record, number)
             records.append(record)
             offset += len(line) + 1
-        if _is_whole(lines[-1][:-1]):
-            raise JournalDamagedError(self.path, len(lines), "the end of a record", f"the byte {lines[-1][-1]:#04x}")
+        if not _is_torn(lines[-1], offset, self._sequence, ends=False):
+            found = f"the byte {lines[-1][_whole_size(lines[-1])]:#04x}"
+            raise JournalDamagedError(self.path, len(lines), "the end of a record", found)
         return records, offset
 
     def _check(self, record: Record, number: int) -> None:

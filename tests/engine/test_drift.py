@@ -155,7 +155,7 @@ def test_hidden_change_inside_a_tree(top: Path) -> None:
 def test_copy_that_rots(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tree in which nothing was written to but whose content reads differently, as from a failing disk, is altered."""
     with monkeypatch.context() as patch:
-        patch.setattr("upgradeconverter.disk.posix.file_crc", lambda fd, size: file_crc(fd, size) ^ 1)
+        patch.setattr("upgradeconverter.disk.trees.file_crc", lambda fd, size: file_crc(fd, size) ^ 1)
         status, deviations, since = _verify(top, "--deep")
         assert (status, since) == (1, [])
         told = "altered although size and time are as they were: expected manifest:"

@@ -157,6 +157,7 @@ class Journal:
                     return records, offset
                 raise JournalDamagedError(self.path, number, "a whole record", str(error)) from error
             self._check(record, number)
+            self._advance(line)
             records.append(record)
             offset += len(line) + 1
         if not _is_torn(lines[-1], offset, self._sequence, ends=False):
@@ -175,11 +176,11 @@ class Journal:
         version = record.payload.get("version", VERSION)
         if not isinstance(version, int) or version > VERSION:
             raise JournalTooNewError(self.path, version if isinstance(version, int) else -1, VERSION)
-        self._advance(record)
 
-    def _advance(self, record: Record) -> None:
+    def _advance(self, line: bytes) -> None:
+        """Go on behind a record, of which this is the line without its end."""
         self._sequence += 1
-        self._previous = checksum(encode(record)[:-1])
+        self._previous = checksum(line)
 
     def append(self, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
         """Write one record and make it durable."""
@@ -198,7 +199,7 @@ class Journal:
             raise
         self._exists = True
         self._size += len(line)
-        self._advance(record)
+        self._advance(line[:-1])
 
     def _cut_back(self) -> None:
         """Take away a record that was refused but may have reached the file: the next one would not fit behind it."""

@@ -1,0 +1,166 @@
+"""A plan while it is made: the steps so far, what they claim, and the parts of which all operations are made. Pure.
+
+Guarantees: nothing is added whose source was not looked at, is in use or must not be changed; every missing directory above a
+target comes before it. What cannot be done is a CannotError, and the caller takes back what it had added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
+from upgradeconverter.planning.facts import Facts, above, attributes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from upgradeconverter.model.entry import Domain, Entry
+    from upgradeconverter.model.layout import Layout
+
+_DEFAULT_FOLDER_MODE = 0o700
+
+
+class CannotError(Exception):
+    """One operation cannot be planned; becomes a skip."""
+
+    def __init__(self, path: str, reason: Reason, detail: str, rival: str = "") -> None:
+        """Say what stays where it is, and why."""
+        super().__init__(detail)
+        self.skip = Skip(path=path, reason=reason, detail=detail, rival=rival)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The plan while it is made.
+
+    Attributes:
+        claimed: source and group by target; an empty source where something is made.
+        made: directories that are planned, with the domain that they will lie in.
+        pending: sources that wait for a trial to be confirmed.
+    """
+
+    facts: Facts
+    layout: Layout
+    agents: Mapping[str, tuple[int, int]]
+    steps: list[Step] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    made: dict[str, Domain] = field(default_factory=dict)
+    group: int = 0
+    warnings: list[str] = field(default_factory=list)
+    may_rename: bool = True
+    trial: bool = False
+    pending: frozenset[str] = frozenset()
+
+    def add(self, step: Step) -> None:
+        """Number a step and append it."""
+        self.steps.append(replace(step, number=len(self.steps)))
+
+    def source_entry(self, path: str) -> Entry:
+        """Return the facts of a source that can be worked with; otherwise say why not."""
+        entry = self.facts.entries.get(path)
+        if entry is None:
+            raise CannotError(path, Reason.CHANGED_MEANWHILE, "it is gone")
+        if path in self.facts.unreadable:
+            raise CannotError(path, Reason.DISK_FAILED, self.facts.unreadable[path])
+        tree = self.facts.trees.get(path)
+        if tree is not None and tree.mounts:
+            raise CannotError(path, Reason.IN_USE, f"{tree.mounts[0]} is a mount point")
+        fixed = [p for p in (path, above(path)) if p in self.facts.fixed] + list(tree.immutable if tree else ())
+        if fixed:
+            raise CannotError(path, Reason.IMMUTABLE, f"{fixed[0]} is immutable or append-only", rival=fixed[0])
+        return entry
+
+    def check_free(self, target: str) -> None:
+        """Raise CannotError where a target is taken already, on the disk or by an earlier step."""
+        if self.facts.entries.get(target) is not None or target in self.claimed:
+            raise CannotError(target, Reason.TARGET_EXISTS, "the name is taken")
+
+    def from_source(self, base: Step, source: str) -> Step:
+        """Return a step with everything that is known of its source."""
+        entry, tree = self.source_entry(source), self.facts.trees[source]
+        return replace(
+            base,
+            source=source,
+            source_home=self.facts.domains[above(source)].home,
+            before=attributes_of(entry, None),
+            expected=Precondition.of(entry, tree.fingerprint),
+            size=tree.size,
+            allocated=tree.allocated,
+            entries=tree.entries,
+        )
+
+    def put_away(self, base: Step, source: str, *, twin: str | None, why: str) -> None:
+        """Plan to put a file, or a duplicate tree, away."""
+        step = self.from_source(base, source)
+        entry = self.facts.entries[source]
+        made_of = "directory" if entry is not None and entry.kind is Kind.DIRECTORY else "file"
+        made_of = "copy" if twin is not None else made_of
+        self.add(replace(step, shape=Shape.RETIRE, twin=twin, why=why, made_of=made_of))
+
+    def set_aside(self, base: Step, source: str) -> None:
+        """Plan to keep a source aside, because what lies at its target counts."""
+        step = self.from_source(replace(base, operation="SetAside"), source)
+        self.add(replace(step, shape=Shape.RETIRE, keeps=True, why=Reason.DIVERGED.value))
+
+    def retire_folder(self, base: Step, folder: str, *, leaving: str) -> None:
+        """Plan to put away a directory that is, or will be once `leaving` has gone, empty."""
+        entry = self.source_entry(folder)
+        inside = self.facts.trees[folder].top_names
+        if any(f"{folder}/{name}" != leaving for name in inside):
+            raise CannotError(folder, Reason.UNEXPECTED_CONTENT, "it is not empty")
+        step = self.from_source(replace(base, operation="Retire"), folder)
+        # Its inside changes on the way, so only the directory itself is what must stay the same.
+        expected = Precondition(identity=entry.identity, kind=entry.kind.value, size=0, mtime_ns=0, fingerprint="")
+        self.add(replace(step, shape=Shape.RETIRE, made_of="directory", why="emptied", expected=expected, size=0, allocated=0))
+
+    def prepare_parent(self, base: Step, target: str) -> Domain:
+        """Plan every missing directory above a target; returns the domain in which the target will lie."""
+        missing, folder = [], above(target)
+        while folder not in self.made and self.facts.entries.get(folder) is None:
+            missing.append(folder)
+            folder = above(folder)
+        if folder in self.made:
+            domain = self.made[folder]
+        else:
+            self._check_folder(target, folder)
+            domain = self.facts.domains[folder]
+        for path in reversed(missing):
+            step = replace(base, operation="EnsureDirectory", shape=Shape.CREATE, made_of="directory", target=path)
+            self.add(replace(step, target_home=domain.home, after=self.folder_attributes(path), source=None, group=0))
+            self.made[path] = domain
+        return domain
+
+    def _check_folder(self, target: str, folder: str) -> None:
+        entry = self.facts.entries[folder]
+        if entry is not None and entry.kind is not Kind.DIRECTORY:
+            raise CannotError(target, Reason.NOT_A_DIRECTORY, f"{folder} is a {entry.kind.value}", rival=folder)
+        if folder in self.facts.fixed:
+            raise CannotError(target, Reason.IMMUTABLE, f"{folder} is immutable or append-only", rival=folder)
+
+    def folder_attributes(self, path: str) -> Attributes:
+        """Return owner and mode of a directory that is to be made."""
+        slot = next((s for s in self.layout.slots if s.directory == path), None)
+        owner = slot or self.layout.owner_of(path)
+        uid, gid = self.agents.get(owner.owner if owner else "", (0, 0))
+        mode = slot.mode if slot else _DEFAULT_FOLDER_MODE
+        return Attributes(mode=mode, uid=uid, gid=gid)
+
+    def attributes_in_slot(self, name: str, kind: Kind, labels: tuple[tuple[str, str], ...]) -> Attributes:
+        """Return owner, mode and labels of what is put into a slot."""
+        slot = self.layout.slot(name)
+        uid, gid = self.agents.get(slot.owner, (0, 0))
+        mode = slot.entry_mode if kind is not Kind.DIRECTORY else None
+        return Attributes(mode=mode, uid=uid, gid=gid, labels=labels)
+
+    def remember(self, content: bytes) -> str:
+        """Keep the bytes of a small file; returns their SHA-256."""
+        digest = hashlib.sha256(content).hexdigest()
+        self.contents[digest] = content
+        return digest

@@ -21,10 +21,10 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check powercut fmt clean proto wheel tools static
+.PHONY: help run test check powercut mutation-score fmt clean proto wheel tools static
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve TARGET=latest
 	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK" --target "$$TARGET"
@@ -40,6 +40,9 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 
 powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
+
+mutation-score: tools $(DEV)  ## remove each sync and record in turn, and say what caught that (needs root), with SEED=1 JOBS=2
+	$(BIN)/python -m tests.mutation.score --seed $(SEED) --jobs $(JOBS)
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .

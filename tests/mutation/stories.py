@@ -132,6 +132,11 @@ class Story:
         """Whether nobody but the program changes what is somebody's."""
         return not self.deleted and not self.written
 
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether it is just the tale."""
+        return self.told == self.tale.told and self.killed < 0 and self.failing < 0
+
     # --- the disk before ---------------------------------------------------------------------------------------------
 
     def disk(self) -> ModelDisk:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.mutation import real
 from tests.mutation.points import Point
-from tests.mutation.score import TRIES, Row, all_points, judge, missing
+from tests.mutation.score import Row, all_points, judge, missing
 from tests.mutation.stories import BrokenError, Story
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def test_what_is_removed_is_missed() -> None:
     """Without any of some points, a promise is broken; with them it is not."""
     points = all_points(SEED)
     chosen = Random(SEED).sample(list(points), SAMPLE)  # noqa: S311 - choices that can be repeated
-    rows = [judge(point, points[point][:TRIES]) for point in chosen]
+    rows = [judge(point, points[point]) for point in chosen]
     assert [row.point for row in rows if not row.caught or row.defect] == [], _said(rows)
 
 

@@ -13,7 +13,8 @@ The model is harsher than any real file system, so what survives here survives t
   `sync_filesystem` covers everything on its file system.
 - Pending name changes survive in any combination, except that a change needs those it builds on: the making or moving
   of the directory it happens in, the change before it at the same name, and, for a directory that is removed or moved,
-  whatever left it before. What left a directory is sure once the removal or move of that directory is.
+  whatever left it before. What left a directory, and that it had come there, is sure once the removal or move of that
+  directory is.
 - Content without a sync survives whole, half or not at all, attributes as the old or the new ones, each for itself.
 - File systems have no mutual order.
 - A sync that failed has dropped what it could not write: a later sync of the same content tells no error and saves
@@ -120,7 +121,7 @@ class _Change:
 
     Attributes:
         needs: numbers of the pending changes without which this one cannot have happened.
-        left: those of them by which something left the directory that this change removes or moves.
+        left: those of them by which something left the directory that this change removes or moves, or had come there.
         waits: directories whose sync is still missing.
     """
 
@@ -366,7 +367,8 @@ class ModelDisk:
         self._number += 1
         slots = [slot for slot in (take, put) if slot is not None]
         folders = {folder for folder, _ in slots}
-        left = frozenset(c.number for c in self._pending if c.take is not None and c.take[0] == inode)
+        gone = {c.take for c in self._pending if c.take is not None and c.take[0] == inode}
+        left = frozenset(c.number for c in self._pending if c.take in gone or c.put in gone)
         change = _Change(
             number=self._number,
             filesystem=self._live.nodes[slots[0][0]].filesystem,

@@ -33,6 +33,8 @@ PROGRAM = Path(upgradeconverter.__file__).parent
 SYNCS = ("sync_directory", "sync_file", "sync_filesystem", "append", "truncate")
 RIVAL = b"content of somebody who was quicker"
 # What a record says must be durable before it is written (J2), by kind.
+# What must be durable before something else is done (J1, J6), by kind: of the others nothing follows that they explain.
+EXPLAINS = tuple(RecordKind(each) for each in ("begin", "staged", "committed", "confirmed", "done", "undo"))
 CLAIMS = (RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE, RecordKind.ABORTED)
 
 
@@ -170,7 +172,7 @@ class Switched(ModelDisk):
         self.seen = Seen()
         self._verb = ""
         self._later: list[Callable[[], None]] = []
-        self._held: Callable[[], None] | None = None
+        self._held: list[tuple[RecordKind, Callable[[], None]]] = []
 
     def _is_removed(self, point: Point) -> bool:
         self.seen.first.setdefault(point, self.points)
@@ -238,13 +240,15 @@ class Switched(ModelDisk):
         name = f"`{kind.value}`"
         if kind in CLAIMS and self.seen.syncs:
             self._is_removed(Point("early", name))
-        left_out, late = (self._is_removed(Point(what, name)) for what in ("leave out", "late"))
+        left_out = self._is_removed(Point("leave out", name))
+        late = kind in EXPLAINS and self._is_removed(Point("late", name))
         is_early = self._comes_early()
         self.seen.kinds.append(kind)
         if not is_early:
-            self.catch_up()
+            # Several of one kind in a row are late together.
+            self.catch_up(records=not late or any(held is not kind for held, _ in self._held))
         if late:
-            self._held = write
+            self._held.append((kind, write))
         elif not left_out:
             write()
         self.catch_up(records=False)
@@ -252,9 +256,10 @@ class Switched(ModelDisk):
 
     def catch_up(self, *, records: bool = True) -> None:
         """Do what was put off."""
-        if records and self._held is not None:
-            write, self._held = self._held, None
-            write()
+        if records:
+            held, self._held = self._held, []
+            for _, write in held:
+                write()
         later, self._later = self._later, []
         for act in later:
             act()

@@ -51,10 +51,14 @@ class BrokenError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One way to go on: what is started, and the layouts any of which is right then."""
+    """One way to go on: what is started, and the layouts any of which is right then.
+
+    One that is `straight` leads there only where nothing was taken back before.
+    """
 
     starts: tuple[str, ...]
     trees: tuple[str, ...]
+    straight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,12 @@ RUN = (End(("run two",), ("two",)), End(("rollback two",), ("one",)))
 TALES = (
     Tale("run", (), "run two", RUN),
     Tale("trial", (), "trial two", (End(("trial two",), ("trial",)), End(("rollback two",), ("one",)))),
-    Tale("confirm", ("trial two",), "confirm two", (End(("confirm two",), ("confirmed",)), End(("rollback two",), ("one",)))),
+    Tale(
+        "confirm",
+        ("trial two",),
+        "confirm two",
+        (End(("confirm two",), ("confirmed",), straight=True), End(("rollback two",), ("one",))),
+    ),
     Tale("rollback", ("run two",), "rollback two", (End(("rollback two",), ("one",)), End(("run two",), ("two",)))),
     Tale("rollback of a trial", ("trial two",), "rollback two", (End(("rollback two",), ("one",)),)),
     Tale("nothing to do", ("run two", "forget two"), "run two", (End(("run two",), ("two",)),)),
@@ -243,7 +252,7 @@ class Story:
     def judge(self, disk: ModelDisk, before: Counter[bytes]) -> None:
         """Check every promise on a disk that was found after a power cut."""
         number = int.from_bytes(blake2b(repr(disk.whole()).encode(), digest_size=8).digest(), "big")
-        key = number, self.tale.name, self.where, self.is_quiet
+        key = number, f"{self.told} {self.tale.name}", self.where, self.is_quiet
         if key in _FINE:
             return
         lost = before - counted(disk)
@@ -252,7 +261,8 @@ class Story:
         if self.is_quiet:
             self._look(disk)
         # One way to go on for each disk: there are many disks, and each way is gone from many of them.
-        self._go_on(disk.clone(), self.tale.ends[number % len(self.tale.ends)])
+        ends = [end for end in self.tale.ends if not end.straight or self.told == self.tale.told]
+        self._go_on(disk.clone(), ends[number % len(ends)])
         _FINE.add(key)
 
     def _look(self, disk: ModelDisk) -> None:

@@ -24,10 +24,10 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check powercut fuzz fmt clean proto wheel tools static
+.PHONY: help run test check powercut mutation-score fuzz fmt clean proto wheel tools static
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUNTIME)  ## convert a copy of an example (or PERSIST=folder, in place) with PACK=eve TARGET=latest
 	@$(BIN)/python fixtures/demo.py $${PERSIST:+--persist "$$PERSIST"} --pack "$$PACK" --target "$$TARGET"
@@ -43,6 +43,9 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 
 powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
+
+mutation-score: tools $(DEV)  ## remove each sync and record in turn, and say what caught that (needs root), with SEED=1 JOBS=2
+	$(BIN)/python -m tests.mutation.score --seed $(SEED) --jobs $(JOBS)
 
 fuzz: tools $(FUZZ)  ## fuzz the readers with atheris and the disks with hypothesis, SECONDS=60 and EXAMPLES=1000 of each, SEED=1
 	$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS) --seed $(SEED)

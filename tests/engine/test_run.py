@@ -141,7 +141,7 @@ def test_open_transaction_is_shown(top: str) -> None:
 def test_undone_from_the_trash(top: str) -> None:
     """As long as the trash is there, even a transaction that only had to be closed can be taken back."""
     before = capture(top)
-    with stopping((RecordKind.RETIRED, "after")):
+    with stopping((RecordKind.DONE, "before")):
         _run(top)
     status, document = _run(top, "rollback")
     assert (status, [each["result"] for each in document["recovered"]]) == (0, ["undone"])
@@ -151,7 +151,7 @@ def test_undone_from_the_trash(top: str) -> None:
 def test_past_the_point_of_return(top: str) -> None:
     """Without the trash such a transaction cannot be undone: it is finished, and then turned round."""
     before = capture(top)
-    with stopping((RecordKind.RETIRED, "after")):
+    with stopping((RecordKind.DONE, "before")):
         _run(top)
     shutil.rmtree(f"{top}/{ENGINE}/trash")
     status, document = _run(top, "rollback")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 JOURNAL = f"{ENGINE}/journal"
-RECORDS = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.RETIRED, RecordKind.DONE)
+RECORDS = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE)
 # A run stops before or after it writes a record of one kind, or, with None, not at all.
 STOPS = (None, *((kind, when) for kind in RECORDS for when in ("before", "after")))
 DAMAGES = ("flip", "remove", "insert")

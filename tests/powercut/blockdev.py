@@ -26,6 +26,7 @@ _AUTOCLEAR = 4
 _SECTOR = 512
 _CLONE_NEWNS = 0x00020000
 _MS_REC_PRIVATE = 0x4000 | 0x40000
+_MS_BIND = 0x1000
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PUNCH_KEEPING_SIZE = 3
@@ -111,6 +112,16 @@ def mounted(image: str, directory: str, kind: str, options: str = "") -> Iterato
         mount(device, directory, kind, options)
     finally:
         os.close(loop)
+    try:
+        yield
+    finally:
+        unmount(directory)
+
+
+@contextmanager
+def bound(folder: str, directory: str) -> Iterator[None]:
+    """Show a folder in another place as well."""
+    _checked(_libc.mount(folder.encode(), directory.encode(), b"", _MS_BIND, b""), directory)
     try:
         yield
     finally:

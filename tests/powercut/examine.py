@@ -143,11 +143,10 @@ class Bench:
     def record(self, scene: Scene, name: str, work: Callable[[str, str], None], *, also_everything: bool = True) -> str:
         """Let work happen on a disk that is recorded, beside a neighbour who syncs; returns the log."""
         log = f"{self.folder}/{name}.log"
-        kind = scene.place.formats[0].kind
         with (
             recorded(scene.images, self.folder, log) as disks,
             scene.place.open(disks, self.top, scene.story.case) as root,
-            neighbour(self.top, kind, self.random, also_everything=also_everything),
+            neighbour(scene.place, self.top, self.random, also_everything=also_everything),
         ):
             work(root, log)
         return log

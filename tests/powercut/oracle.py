@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.powercut.stories import NEIGHBOUR, ROOT
+from tests.powercut.stories import NEIGHBOUR, ROOT, VAULT
 from tests.support.disktree import ENGINE, Tree, capture, decode_extent, diff
 from tests.support.running import run
 
@@ -110,7 +110,9 @@ class Oracle:
         everything = capture(root, engine=True)
         tree = without_engine(everything)
         facts = _facts(everything)
-        above = set(os.listdir(os.path.dirname(root))) - {ROOT, NEIGHBOUR, "lost+found"}
+        top = os.path.dirname(root)
+        tops = (top, *(f"{top}-{number}" for number in (1,) if os.path.isdir(f"{top}-{number}")))
+        above = {name for each in tops for name in os.listdir(each)} - {ROOT, VAULT, NEIGHBOUR, "lost+found"}
         problems = [f"D7: {name} lies outside of the root" for name in sorted(above)]
         for artifact in self.artifacts:
             problems += _look_at(artifact, facts)

@@ -1,8 +1,9 @@
 """What goes on when the power is cut: on which file systems, on which old disk, with which starts of the program.
 
-The tree of the fixture lies in the folder `persist` of the file system. Beside it lies the file of a neighbour, another process
-that keeps syncing: whatever it does a kernel may do at any time, and each sync of a file of its own carries everybody's names,
-but not everybody's content, to the disk. Just that order is the dangerous one. Needs root.
+The tree of the fixture lies in the folder `persist` of the file system. Beside it, and beside the vault where that is on a file
+system of its own, lies the file of a neighbour, another process that keeps syncing: whatever it does a kernel may do at any time,
+and each sync of a file of its own carries everybody's names, but not everybody's content, to the disk. Just that order is the
+dangerous one. Needs root.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.powercut.blockdev import mounted
+from tests.powercut.blockdev import bound, mounted
 from tests.support import vaults
 from tests.support.cases import load_cases
 from tests.support.disktree import build
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = "persist"
+VAULT = "vault"
 NEIGHBOUR = "neighbour"
 TARGET = ("--target", "latest")
 LONGEST = 120
@@ -65,44 +67,63 @@ BTRFS = Format("btrfs", 128 << 20, vaults.MAKERS["btrfs"], "nodiscard", (16, 163
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """File systems that a disk consists of: the first holds all, a second one is the vault."""
+    """File systems that a disk consists of: the first holds all, a folder of a second one is the vault.
+
+    Attributes:
+        encrypted: whether the vault is behind a key.
+        subvolume: whether the vault is a subvolume of its own.
+    """
 
     name: str
     formats: tuple[Format, ...]
     encrypted: bool = False
+    subvolume: bool = False
 
     @property
     def whole(self) -> frozenset[tuple[int, int]]:
         """Blocks that are never torn, by disk."""
         return frozenset((disk, number) for disk, each in enumerate(self.formats) for number in each.whole)
 
+    def tops(self, top: str) -> tuple[str, ...]:
+        """Return where each file system is mounted."""
+        return tuple(top if number == 0 else f"{top}-{number}" for number in range(len(self.formats)))
+
     def make(self, images: Sequence[str], top: str, case: Case) -> None:
         """Make the file systems and build the old disk of a case; `top` is a directory to mount on."""
-        for each, image in zip(self.formats, images, strict=True):
+        for each, image, point in zip(self.formats, images, self.tops(top), strict=True):
             with open(image, "wb") as stream:
                 stream.truncate(each.size)
             subprocess.run([*each.maker, image], check=True, stdout=subprocess.DEVNULL)
             # A log that was filled with zeros need not be copied for each survivor.
             subprocess.run(["fallocate", "--dig-holes", image], check=True)
-        with mounted(images[0], top, self.formats[0].kind, self.formats[0].options):
-            vault = f"{top}/{ROOT}/{case.vault}"
-            os.makedirs(vault)
-            if self.encrypted:
-                vaults.encrypt(vault, vaults.add_key(top))
-            with ExitStack() as stack:
-                for each, image in zip(self.formats[1:], images[1:], strict=True):
-                    stack.enter_context(mounted(image, vault, each.kind, each.options))
-                build(case.tree, f"{top}/{ROOT}")
-            with open(f"{top}/{NEIGHBOUR}", "wb"):
-                pass
+            os.makedirs(point, exist_ok=True)
+            with mounted(image, point, each.kind, each.options):
+                self._furnish(point, case, is_first=point == top)
+        with self.open(images, top, case) as root:
+            build(case.tree, root)
+
+    def _furnish(self, point: str, case: Case, *, is_first: bool) -> None:
+        """Make what has to be on a file system before it is used: the neighbour's file, and the vault, or its folder."""
+        with open(f"{point}/{NEIGHBOUR}", "wb"):
+            pass
+        vault = f"{point}/{ROOT}/{case.vault}" if is_first else f"{point}/{VAULT}"
+        os.makedirs(os.path.dirname(vault), exist_ok=True)
+        if self.subvolume:
+            subprocess.run(["btrfs", "subvolume", "create", vault], check=True, stdout=subprocess.DEVNULL)
+        else:
+            os.mkdir(vault)
+        if self.encrypted:
+            vaults.encrypt(vault, vaults.add_key(point))
 
     @contextmanager
     def open(self, images: Sequence[str], top: str, case: Case) -> Iterator[str]:
         """Mount the disk, with its vault unlocked; yields the root that the program works on."""
-        points = (top, f"{top}/{ROOT}/{case.vault}")
         with ExitStack() as stack:
-            for each, image, point in zip(self.formats, images, points, strict=False):
+            for each, image, point in zip(self.formats, images, self.tops(top), strict=True):
+                os.makedirs(point, exist_ok=True)
                 stack.enter_context(mounted(image, point, each.kind, each.options))
+                if point != top:
+                    stack.enter_context(bound(f"{point}/{VAULT}", f"{top}/{ROOT}/{case.vault}"))
             if self.encrypted:
                 vaults.add_key(top)
             yield f"{top}/{ROOT}"
@@ -114,6 +135,7 @@ PLACES = {
         Place("ext4 with an encrypted vault", (EXT4,), encrypted=True),
         Place("xfs", (XFS,)),
         Place("btrfs", (BTRFS,)),
+        Place("btrfs with its vault a subvolume", (BTRFS,), subvolume=True),
         Place("ext4 with its vault on xfs", (EXT4, XFS)),
     )
 }
@@ -153,6 +175,7 @@ def stories(fixture: str) -> tuple[Story, ...]:
         Story("run", fixture, (RUN,)),
         Story("trial and confirm", fixture, (TRIAL, CONFIRM)),
         Story("rollback", fixture, (ROLLBACK,), before=(RUN,), other_end=RUN),
+        Story("rollback of a trial", fixture, (ROLLBACK,), before=(TRIAL,), other_end=TRIAL),
     )
 
 
@@ -166,20 +189,26 @@ def start(root: str, words: Sequence[str], program: Sequence[str] = ("-m", "upgr
 
 
 @contextmanager
-def neighbour(top: str, kind: str, random: Random, *, also_everything: bool) -> Iterator[None]:
-    """Let somebody else sync: a file of its own, and now and then everything; once more at the end, before the disk rests."""
+def neighbour(place: Place, top: str, random: Random, *, also_everything: bool) -> Iterator[None]:
+    """Let somebody else sync on each file system: a file of its own, and now and then everything.
+
+    Once more at the end, before the disk rests.
+    """
     stop = threading.Event()
-    pauses = [random.uniform(0.002, 0.08) for _ in range(1000)]
-    everything = [also_everything and random.random() < 0.2 for _ in pauses]
+    there = [(point, each.kind) for point, each in zip(place.tops(top), place.formats, strict=True)]
+    plan = [
+        (random.uniform(0.002, 0.08 / len(there)), random.choice(there), also_everything and random.random() < 0.2)
+        for _ in range(1000 * len(there))
+    ]
 
     def work() -> None:
-        for pause, everybody in zip(pauses, everything, strict=True):
+        for pause, (point, kind), everybody in plan:
             if stop.wait(pause):
                 break
             if everybody:
-                subprocess.run(["sync", "-f", top], check=True)
+                subprocess.run(["sync", "-f", point], check=True)
             else:
-                _sync_own_file(top, kind)
+                _sync_own_file(point, kind)
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -188,7 +217,8 @@ def neighbour(top: str, kind: str, random: Random, *, also_everything: bool) -> 
     finally:
         stop.set()
         worker.join()
-    _sync_own_file(top, kind)
+    for point, kind in there:
+        _sync_own_file(point, kind)
 
 
 def _sync_own_file(top: str, kind: str) -> None:

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Event
 
+    from tests.powercut.stories import Place, Story
+
 FIXTURES = ("multi_drive_app", "sample_device")
 MOST_OF_ONE_RECORD = 600
 LEAST_OF_ONE_RECORD = 30
-NEEDED = ("mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "fallocate", "mv", "cp", "sync")
+NEEDED = ("mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "btrfs", "fallocate", "mv", "cp", "sync")
 BATCH = 20
+_PREFIX = "powercut"
 
 
 def missing() -> list[str]:
@@ -86,19 +89,30 @@ class Tally:
         }
 
 
+def tour_of() -> list[tuple[Place, Story]]:
+    """Return every story on every place; the first few of them have every place and every story already."""
+    told = [stories(fixture) for fixture in FIXTURES]
+    turns = [(fixture, shift) for shift in range(len(told[0])) for fixture in told]
+    return [
+        (place, fixture[(number + shift) % len(fixture)])
+        for fixture, shift in turns
+        for number, place in enumerate(PLACES.values())
+    ]
+
+
 def _work(job: int, options: argparse.Namespace, found: Queue[Any], enough: Event) -> None:
     """Cut the power again and again, as one of several processes, until there are enough states."""
     try:
         bench = _bench(f"{options.scratch}/job-{job}", f"{options.seed}/{job}", options.keep)
-        tour = [(place, fixture, number) for fixture in FIXTURES for number in range(3) for place in PLACES.values()]
+        tour = tour_of()
         quota = min(MOST_OF_ONE_RECORD, max(LEAST_OF_ONE_RECORD, options.states // (len(PLACES) * 5)))
         at = job * len(tour) // options.jobs
         while not enough.is_set():
-            place, fixture, number = tour[at % len(tour)]
+            place, story = tour[at % len(tour)]
             at += 1
             bench.random = Random(f"{options.seed}/{job}/{at}")  # noqa: S311 - choices that can be repeated
             batch: list[Finding] = []
-            for finding in bench.sweep(bench.scene(place, stories(fixture)[number]), quota):
+            for finding in bench.sweep(bench.scene(place, story), quota):
                 batch.append(finding)
                 if len(batch) >= BATCH:
                     found.put(batch)
@@ -131,9 +145,19 @@ def _control(options: argparse.Namespace, found: Queue[Any]) -> None:
 def _bench(folder: str, seed: str, keep: str) -> Bench:
     own_mounts()
     die_with(signal.SIGKILL)
+    # Whoever interrupts means all of this; the one who counts ends the others, and what they mounted goes with them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.makedirs(folder)
     lock._RUN = folder
     return Bench(folder, Random(seed), keep)  # noqa: S311 - choices that can be repeated
+
+
+def _clean_up_after_the_dead(shelf: str) -> None:
+    """Remove the working folders of sweeps that were killed so hard that they could not."""
+    for name in os.listdir(shelf):
+        words = name.split("-")
+        if words[0] == _PREFIX and len(words) > 2 and words[1].isdecimal() and not os.path.exists(f"/proc/{words[1]}"):
+            shutil.rmtree(f"{shelf}/{name}", ignore_errors=True)
 
 
 def _say(text: str) -> None:
@@ -182,7 +206,9 @@ class Count:
         if now - self.said > self.options.every:
             self.said = now
             seen = len(self.tally.states)
-            _say(f"{seen} of {self.options.states} states, {self.tally.bad} bad, {seen / (now - self.began):.0f}/s")
+            rate = seen / (now - self.began)
+            left = max(0, self.options.states - seen) / rate / 60 if rate else 0
+            _say(f"{seen} of {self.options.states} states, {self.tally.bad} bad, {rate:.1f}/s, {left:.0f} min left")
 
     @property
     def seconds(self) -> int:
@@ -228,12 +254,13 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         "jobs": options.jobs,
         "seed": options.seed,
         "kernel": platform.release(),
-        "commit": _commit(),
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit of the tree that is at work, with a word behind it when it was changed since."""
     words = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     return subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
 
@@ -250,8 +277,7 @@ def _show(evidence: dict[str, Any]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def main(argv: list[str]) -> int:
-    """Carry out one command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.powercut.sweep", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
@@ -265,19 +291,30 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", default=str(REPOSITORY / "build/powercut"), help="where bad states go")
     parser.add_argument("--only-controls", action="store_true", help="only what must be caught")
     parser.add_argument("--again", metavar="FOLDER", help="examine one kept state again")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Carry out one command line."""
+    options = _parser().parse_args(argv)
     if absent := missing():
         _say(f"powercut: missing: {', '.join(absent)}")
         return 1
     # A polite request to stop leaves nothing behind either.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory(prefix="powercut-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as scratch:
+    shelf = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+    _clean_up_after_the_dead(shelf)
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}-{os.getpid()}-", dir=shelf) as scratch:
         options.scratch = scratch
         if options.again:
             record, problems = _bench(f"{scratch}/again", "again", "").again(options.again)
             sys.stdout.write("\n".join((f"last record: {record}", *problems, f"{len(problems)} problems")) + "\n")
             return 1 if problems else 0
-        evidence = sweep(options)
+        try:
+            evidence = sweep(options)
+        except KeyboardInterrupt:
+            _say("interrupted: nothing is mounted any more, and the evidence is what it was")
+            return 130
     _show(evidence)
     Path(options.evidence).parent.mkdir(parents=True, exist_ok=True)
     Path(options.evidence).write_text(json.dumps(evidence, indent=2) + "\n", encoding="utf-8")

@@ -9,11 +9,12 @@ The model is harsher than any real file system, so what survives here survives t
 
 - `sync_directory` covers the names in that directory and nothing else; a rename between two directories is sure only
   once both were synced, and until then either happened whole or did not happen.
-- `sync_file` covers content and attributes of one inode, never its name. `sync_filesystem` covers everything on its
-  file system.
+- `sync_file` covers content and attributes of one inode, of a directory also the names in it, never its own name.
+  `sync_filesystem` covers everything on its file system.
 - Pending name changes survive in any combination, except that a change needs those it builds on: the making or moving
   of the directory it happens in, the change before it at the same name, and, for a directory that is removed or moved,
-  whatever left it before. What left a directory is sure once the removal or move of that directory is.
+  whatever left it before. What left a directory, and that it had come there, is sure once the removal or move of that
+  directory is.
 - Content without a sync survives whole, half or not at all, attributes as the old or the new ones, each for itself.
 - File systems have no mutual order.
 - A sync that failed has dropped what it could not write: a later sync of the same content tells no error and saves
@@ -120,7 +121,7 @@ class _Change:
 
     Attributes:
         needs: numbers of the pending changes without which this one cannot have happened.
-        left: those of them by which something left the directory that this change removes or moves.
+        left: those of them by which something left the directory that this change removes or moves, or had come there.
         waits: directories whose sync is still missing.
     """
 
@@ -192,13 +193,18 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def remains(durable: bytes, live: bytes) -> tuple[bytes, ...]:
-    """Return what may be left of content that was changed without a sync: all of the change, half of it, nothing."""
+    """Return what may be left of content that was changed without a sync: all of the change, half of it, nothing.
+
+    Where something else was written in the place of what was cut off, the old end may stay behind the new beginning.
+    """
     if live.startswith(durable):
         half = len(durable) + (len(live) - len(durable)) // 2
         return tuple(dict.fromkeys((live, live[:half], durable)))
     if durable.startswith(live):
         return live, durable
-    return tuple(dict.fromkeys((live, live[: len(live) // 2], durable, b"")))
+    kept = next(index for index, (old, new) in enumerate(zip(durable, live, strict=False)) if old != new)
+    half = kept + (len(live) - kept) // 2
+    return tuple(dict.fromkeys((live, live[:half], durable, live[:kept], live[:half] + durable[half:])))
 
 
 class ModelDisk:
@@ -218,6 +224,7 @@ class ModelDisk:
         fail_at: int | None = None,
         fail_errno: int = errno.EIO,
         fail_on: bool = False,
+        fail_late: bool = False,
     ) -> None:
         """Make an empty disk.
 
@@ -227,9 +234,11 @@ class ModelDisk:
             fail_at: number of the call that fails with `fail_errno`; with `fail_on` so do all that follow.
             fail_errno: the error.
             fail_on: whether the failure lasts.
+            fail_late: whether what `append` or `truncate` could not sync has reached the disk nevertheless.
         """
         self.domains = domains
         self.crash_at, self.fail_at, self.fail_errno, self.fail_on = crash_at, fail_at, fail_errno, fail_on
+        self.fail_late = fail_late
         self.points = 0
         self.calls = 0
         self.watch: Callable[[int], None] | None = None
@@ -241,6 +250,16 @@ class ModelDisk:
         self._pending: list[_Change] = []
         self._dropped: set[int] = set()
         self._new_node(Kind.DIRECTORY, "", 0o755)
+
+    @property
+    def changes(self) -> int:
+        """How many effects there were since the disk was built, those that a power cut took included."""
+        return self._number
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether a sync failed, and what it could not write is there for who reads only."""
+        return bool(self._dropped)
 
     # --- building ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +302,16 @@ class ModelDisk:
         """Take over the live tree of another disk, all of it durable."""
         self.domains = other.domains
         other._reborn(self, other._live.copy())
+
+    def take_over(self, other: ModelDisk) -> None:
+        """Take over another disk as it is, what is not durable included; nothing is counted yet, nothing cut or failing."""
+        self.domains = other.domains
+        self._live, self._durable = other._live.copy(), other._durable.copy()
+        self._pending = [replace(change, waits=set(change.waits)) for change in other._pending]
+        self._dropped = set(other._dropped)
+        self._clock, self._number, self._next_inode = other._clock, other._number, other._next_inode
+        self.points = self.calls = 0
+        self.crash_at = self.fail_at = self.watch = None
 
     def _reborn(self, disk: ModelDisk, tree: _Tree) -> ModelDisk:
         tree.prune()
@@ -338,7 +367,8 @@ class ModelDisk:
         self._number += 1
         slots = [slot for slot in (take, put) if slot is not None]
         folders = {folder for folder, _ in slots}
-        left = frozenset(c.number for c in self._pending if c.take is not None and c.take[0] == inode)
+        gone = {c.take for c in self._pending if c.take is not None and c.take[0] == inode}
+        left = frozenset(c.number for c in self._pending if c.take in gone or c.put in gone)
         change = _Change(
             number=self._number,
             filesystem=self._live.nodes[slots[0][0]].filesystem,
@@ -575,7 +605,7 @@ class ModelDisk:
 
     def is_immutable(self, path: str) -> bool:
         """See `Disk`; nothing ever is."""
-        self._need(path)
+        del path
         return False
 
     # --- acting ------------------------------------------------------------------------------------------------------
@@ -757,7 +787,10 @@ class ModelDisk:
         try:
             self._call(path)
         except OSError:
-            self._drop([inode])
+            if self.fail_late:
+                self._keep_inode(inode)
+            else:
+                self._drop([inode])
             raise
         self._point()
         self._keep_inode(inode)
@@ -769,6 +802,9 @@ class ModelDisk:
         self._call(path)
         inode = self._need(path, Kind.DIRECTORY)
         self._point()
+        self._settle_names(inode)
+
+    def _settle_names(self, inode: int) -> None:
         for change in self._pending:
             change.waits.discard(inode)
         self._keep_names()
@@ -783,6 +819,9 @@ class ModelDisk:
             raise
         self._point()
         self._keep_inode(inode)
+        if self._live.nodes[inode].kind is Kind.DIRECTORY:
+            # fsync(2) of a directory is one call, whatever it is made for.
+            self._settle_names(inode)
 
     def sync_filesystem(self, path: str) -> None:
         """See `Disk`."""

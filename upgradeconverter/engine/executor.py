@@ -228,7 +228,7 @@ class Executor:
 
     def _stage(self) -> None:
         for home in self._stage_homes():
-            self._make_folder(stage_folder(home, self.txid))
+            self._make_folder(stage_folder(home, self.txid), at_once=False)
         manifests: dict[str, list[str]] = {}
         for group in self._groups():
             stopping.check()
@@ -241,9 +241,9 @@ class Executor:
             handlers.mark(self.work, step)
         for home in self._stage_homes():
             text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
-            self._make_folder(parent(manifest_path(home, self.txid)))
+            self._make_folder(parent(manifest_path(home, self.txid)), at_once=False)
             self.disk.write_file(manifest_path(home, self.txid), text, Attributes(mode=0o600))
-            # J2: one sync covers every staged file, directory and link of this file system, and the manifest.
+            # J2: one sync covers every staged file, directory and link of this file system, the manifest, and their folders.
             self.disk.sync_filesystem(folder_of(home))
         if self.read_back != "none":
             self._read_back()
@@ -466,15 +466,16 @@ class Executor:
             if self.disk.find(folder) is not None:
                 self.disk.sync_directory(folder)
 
-    def _make_folder(self, path: str) -> None:
-        """Make one of the engine's own folders with everything above it, durably."""
+    def _make_folder(self, path: str, *, at_once: bool = True) -> None:
+        """Make one of the engine's own folders with everything above it; durably, unless something else is going to sync it."""
         missing = []
         while path and self.disk.find(path) is None:
             missing.append(path)
             path = parent(path)
         for folder in reversed(missing):
             self.disk.make_directory(folder, _PRIVATE)
-            self.disk.sync_directory(parent(folder))
+            if at_once:
+                self.disk.sync_directory(parent(folder))
 
 
 def is_reachable(disk: Disk, home: str) -> bool:

@@ -144,9 +144,8 @@ def write_stamp(disk: Disk, stamp: Stamp) -> None:
         # So much was left alone that nobody would read the stamp back; without sections every start looks for itself.
         content = encode(replace(stamp, sections=()))
     if disk.find(STAMP) is None and _fresh_stamp(disk) is not None:
-        # It is the only one there is.
+        # It is the only one there is. Until the sync below one of the two names is there, so none is needed here.
         disk.rename(_FRESH, STAMP)
-        disk.sync_directory(ENGINE_FOLDER)
     disk.remove(_FRESH)
     disk.write_file(_FRESH, content, Attributes(mode=0o600))
     disk.sync_file(_FRESH)

@@ -11,7 +11,8 @@ those from STAGING on about one transaction (wave) of it.
 - COMMITTED: `committed` is durable; the new layout counts. A trial waits here, and its sources stay.
 - CONFIRMED: `confirmed` is durable: nobody will need the sources of the trial any more.
   Sources go to the trash: at once, or once the trial is confirmed.
-- RETIRED: `retired` is durable, and so is the trash. DONE: trash is garbage.
+- RETIRED: the trash is durable. It has no record of its own: `done` follows at once, and until then `committed` is true too.
+  Journals of earlier versions have a `retired` there. DONE: `done` is durable; trash is garbage.
 - ROLLING_BACK: `undo` is durable; steps go back in reverse order. ROLLED_BACK: `aborted` is durable, all is as it was.
 - WEDGED: the disk refuses the way back too; the journal still tells where it stands.
 """
@@ -73,7 +74,6 @@ RECORD_OF_STATE: dict[State, RecordKind] = {
     State.FLIPPING: RecordKind.STAGED,
     State.COMMITTED: RecordKind.COMMITTED,
     State.CONFIRMED: RecordKind.CONFIRMED,
-    State.RETIRED: RecordKind.RETIRED,
     State.DONE: RecordKind.DONE,
     State.ROLLING_BACK: RecordKind.UNDO,
     State.ROLLED_BACK: RecordKind.ABORTED,

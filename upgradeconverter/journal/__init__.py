@@ -7,10 +7,9 @@ transaction is *open* from its `begin` until its `done` or `aborted`, but for a 
 Invariants, cited by number:
 
 - **J1** A record is durable before the first effect that only it explains: `begin` before anything is staged, `staged` before
-  the first flip, `committed` (of a trial: `confirmed`) before the first source is put away, `retired` before trash may be
-  forgotten, `undo` before the first step back.
+  the first flip, `committed` (of a trial: `confirmed`) before the first source is put away, `undo` before the first step back.
 - **J2** Whatever a record claims is durable before the record is written: staged copies before `staged`, flips before
-  `committed`, trash before `retired`.
+  `committed`, trash before `done`.
 - **J3** Records are only ever appended. A torn tail is cut: a last line that never was whole, without its end or with whole
   sectors of zeros in it. Any other damage is refused, so no record is cut that may have had an effect.
 - **J4** Each record carries the digest of the one before it, so a lost or exchanged line is seen.

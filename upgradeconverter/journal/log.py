@@ -208,12 +208,12 @@ class Journal:
             self.disk.truncate(self.path, self._size)
 
     def archive(self, name: str) -> None:
-        """Move the journal aside under a name that is not in use, durably; it must have no open transaction."""
+        """Move the journal aside under a name in its folder that is not in use; it must have no open transaction.
+
+        Durable with the first record that is written after it, which makes the name of the new journal durable.
+        """
         if self._exists:
             self.disk.rename(self.path, name)
-            self.disk.sync_directory(self.path.rpartition("/")[0])
-            if name.rpartition("/")[0] != self.path.rpartition("/")[0]:
-                self.disk.sync_directory(name.rpartition("/")[0])
         self._forget()
 
     def restore(self, name: str) -> None:

@@ -1,0 +1,226 @@
+"""A small system to convert on the model of a disk: three layouts, a vault, and one of everything that a pack may ask for.
+
+Whoever starts the program here does what the commands `run`, `confirm` and `rollback` do, with identities that depend on nothing
+but the disk, so that a story told twice is the same to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.modeldisk import ModelDisk, Symlink
+from upgradeconverter.engine.confirm import confirm
+from upgradeconverter.engine.convert import convert
+from upgradeconverter.engine.places import ENGINE_FOLDER
+from upgradeconverter.engine.report import Report
+from upgradeconverter.engine.run import Run
+from upgradeconverter.engine.session import Session
+from upgradeconverter.engine.takeback import take_back
+from upgradeconverter.model.plan import Trial
+from upgradeconverter.packs.api import (
+    Checkpoint,
+    Copy,
+    DiskState,
+    Kind,
+    Layout,
+    LayoutOrder,
+    Link,
+    Migration,
+    Move,
+    Pack,
+    Phase,
+    Proposal,
+    SetAttributes,
+    Slot,
+    Write,
+    Zone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from upgradeconverter.packs.api import Operation
+
+DIGESTED = b"content with a digest"
+DIGEST = hashlib.sha256(DIGESTED).hexdigest()
+WRONG = hashlib.sha256(b"something else").hexdigest()
+DOMAINS = {
+    "one disk": {"": ("plain", False, "disk"), "vault": ("vault", True, "disk")},
+    "two disks": {"": ("plain", False, "disk"), "vault": ("vault", True, "other")},
+}
+TREE: dict[str, bytes | Symlink | None] = {
+    "old/app.json": b"application state",
+    "old/tree/a": b"first of the tree",
+    "old/tree/sub/b": b"second of the tree",
+    "clear/file": b"content of the file",
+    "clear/box/disk.img": b"content of the disk",
+    "clear/box/link": Symlink("disk.img"),
+    "clear/double": b"content that is there twice",
+    f"sums/{DIGEST}": DIGESTED,
+    f"bad/{WRONG}": b"content that is not what its name says",
+    "misc/kept": b"file that only changes its mode",
+    "vault/deep/other": b"file of somebody else",
+    "vault/volumes/double": b"content that is there twice",
+}
+FORMAT = ("format", b"raw\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One thing that moves: the names that it has in the three layouts, and what is added where it lies from the second on."""
+
+    names: tuple[str, ...]
+    additions: tuple[tuple[str, bytes], ...] = ()
+
+
+ARTIFACTS = (
+    Artifact(("old/app.json", "new/app.json", "final/app.json")),
+    Artifact(("old/tree", "new/tree"), (FORMAT,)),
+    Artifact(("clear/file", "vault/volumes/file", "vault/final/file")),
+    Artifact(("clear/box", "vault/volumes/box"), (FORMAT,)),
+    Artifact((f"sums/{DIGEST}", f"vault/sums/{DIGEST}")),
+    Artifact(("misc/kept",)),
+    Artifact(("vault/deep/other",)),
+    Artifact(("vault/volumes/double",)),
+)
+
+
+def _slot(directory: str, zone: Zone = Zone.PLAIN, entry_mode: int | None = None) -> Slot:
+    return Slot(
+        name=directory,
+        directory=directory,
+        owner="root",
+        mode=0o755,
+        zone=zone,
+        pattern=".+",
+        entry_mode=entry_mode,
+        children=True,
+    )
+
+
+OLD, CLEAR, SUMS, BAD, MISC = (_slot(name) for name in ("old", "clear", "sums", "bad", "misc"))
+NEW, FINAL = _slot("new", entry_mode=0o600), _slot("final", entry_mode=0o640)
+LINKS = replace(_slot("links"), kind=Kind.SYMLINK)
+VOLUMES, LAST = (_slot(f"vault/{name}", Zone.VAULT, 0o600) for name in ("volumes", "final"))
+GOOD = _slot("vault/sums", Zone.VAULT)
+
+
+def _there(state: DiskState, *slots: Slot) -> dict[str, int]:
+    return {item.path: item.entry.mode for slot in slots for item in state.in_slot(slot.name)}
+
+
+def _outside(state: DiskState) -> Proposal:
+    there = _there(state, OLD, MISC, NEW, LINKS)
+    found: list[Operation] = []
+    if "old/app.json" in there:
+        found.append(Move(source="old/app.json", target="new/app.json", slot="new", labels=(("owner", "app"),)))
+    if "old/tree" in there:
+        found.append(Move(source="old/tree", target="new/tree", slot="new", additions=(FORMAT,), also_retire=()))
+    if "new/version" not in there:
+        found.append(Write(target="new/version", content=b"2\n", slot="new"))
+    if "links/current" not in there:
+        found.append(Link(target="links/current", destination="../new/version", slot="links"))
+    if "new/kept" not in there:
+        found.append(Copy(source="misc/kept", target="new/kept", slot="new"))
+    if there.get("misc/kept") != 0o600:
+        found.append(SetAttributes(target="misc/kept", slot="new"))
+    return Proposal(migration="outside", operations=tuple(found))
+
+
+def _inside(state: DiskState) -> Proposal:
+    there = _there(state, CLEAR, SUMS, BAD)
+    found: list[Operation] = []
+    for name in ("file", "box", "double"):
+        if f"clear/{name}" in there:
+            additions = (FORMAT,) if name == "box" else ()
+            found.append(Move(source=f"clear/{name}", target=f"vault/volumes/{name}", slot="vault/volumes", additions=additions))
+    for folder, digest in (("sums", DIGEST), ("bad", WRONG)):
+        if f"{folder}/{digest}" in there:
+            target = f"vault/sums/{digest}"
+            source = f"{folder}/{digest}"
+            found.append(Move(source=source, target=target, slot="vault/sums", sha256=digest, also_retire=(folder,)))
+    return Proposal(migration="inside", operations=tuple(found))
+
+
+def _onward(state: DiskState) -> Proposal:
+    there = _there(state, NEW)
+    moves = [Move(source="new/app.json", target="final/app.json", slot="final")] if "new/app.json" in there else []
+    return Proposal(migration="onward", operations=tuple(moves))
+
+
+def _onward_inside(state: DiskState) -> Proposal:
+    there = _there(state, VOLUMES)
+    moves = [Move(source="vault/volumes/file", target="vault/final/file", slot="vault/final")]
+    return Proposal(migration="onward inside", operations=tuple(moves) if "vault/volumes/file" in there else ())
+
+
+LABELS = ("one", "two", "three")
+SLOTS = (OLD, MISC, NEW, LINKS, FINAL, VOLUMES, LAST, GOOD)
+PACK = Pack(
+    name="model",
+    summary="a small system",
+    order=LayoutOrder(labels=LABELS, resolve=lambda word: word if word in LABELS else None),
+    layouts={label: Layout(label=label, slots=SLOTS) for label in LABELS[1:]},
+    phases=(Phase(name="outside", needs_vault=False), Phase(name="inside", needs_vault=True)),
+    migrations=(
+        Migration(
+            id="outside", summary="", phase="outside", reads=(OLD, MISC, NEW, LINKS), since="two", until="three", plan=_outside
+        ),
+        Migration(id="inside", summary="", phase="inside", reads=(CLEAR, SUMS, BAD), since="two", until="three", plan=_inside),
+        Migration(id="onward", summary="", phase="outside", reads=(NEW,), since="three", plan=_onward),
+        Migration(id="onward inside", summary="", phase="inside", reads=(VOLUMES,), since="three", plan=_onward_inside),
+    ),
+    default_target="two",
+    inputs=(),
+    read_checkpoint=lambda _: Checkpoint(content=None),
+    vault="vault",
+)
+
+
+def build(where: str) -> ModelDisk:
+    """Return the old disk."""
+    return ModelDisk.build(TREE, domains=DOMAINS[where])
+
+
+@contextmanager
+def repeatable(disk: ModelDisk) -> Iterator[None]:
+    """Let identities be made from how far the disk has come, so that no two are the same, and any can be made again."""
+    given = 0
+
+    def token(_size: int) -> str:
+        nonlocal given
+        given += 1
+        return f"{disk.changes:012x}{given:04x}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "token_hex", token)
+        yield
+
+
+def start(disk: ModelDisk, words: str) -> Report:
+    """Start the program: `run LAYOUT`, `trial LAYOUT`, `confirm LAYOUT` or `rollback LAYOUT`.
+
+    `forget LAYOUT` is no start of it: somebody removes all that it wrote for itself.
+    """
+    command, layout = words.split()
+    if command == "forget":
+        disk.remove(ENGINE_FOLDER)
+    trial = Trial() if command == "trial" else None
+    report = Report(command=command)
+    with repeatable(disk):
+        run = Run(session=Session(disk=disk, pack=PACK, agents={}, asked=layout, trial=trial), report=report)
+        if command == "forget":
+            return report
+        if command == "confirm":
+            confirm(run)
+        elif command == "rollback":
+            take_back(run)
+        else:
+            convert(run, "all")
+    return report

@@ -23,7 +23,6 @@ from tests.mutation.world import ARTIFACTS, DOMAINS, PACK, build, start
 from tests.support.modeldisk import ModelDisk, PowerCut
 from upgradeconverter.engine.overtaken import pending_sources
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, LEDGER, WAITING, WORKING_FOLDERS, folder_of
-from upgradeconverter.engine.run import pending_sources
 from upgradeconverter.engine.session import Session
 from upgradeconverter.errors import NothingToRollBackError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal

@@ -1,0 +1,63 @@
+"""What the disk refuses at a bad moment never costs content, and never makes the report untrue."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.durability.small_disks import PACKS, place_in, small_disks
+from tests.support.door import LOOK, Fault, armed
+from tests.support.olddisk import checked, make_disk
+from upgradeconverter.disk.posix import PosixDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DISK = small_disks()["everything plain"]
+CLAIM = next(source for source, target in DISK.moves if not target)
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> str:
+    """Return an old EVE disk."""
+    return make_disk(tmp_path / "persist")
+
+
+@pytest.fixture
+def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the small disk that takes every operation."""
+    monkeypatch.setenv("UPGRADECONVERTER_PACK_ROOT", str(PACKS))
+    with place_in(tmp_path, encrypted=False) as place, place.disk(DISK) as root:
+        yield root
+
+
+def _start(top: str, *words: str) -> tuple[int, dict[str, Any]]:
+    return checked(*words, "-p", top, *(DISK.words if Path(top, "claims").exists() else ("--target", "latest")))
+
+
+def _fail(patch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """Let the disk refuse whatever this does."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "a path")
+
+    patch.setattr(owner, name, refused)
+
+
+@pytest.mark.root
+def test_what_cannot_be_read_is_no_hole(everything: str) -> None:
+    """A disk that cannot tell where the data of a file is has no list, and no copy, of that file without its data."""
+    disk = PosixDisk.at(everything)
+    with armed() as door:
+        disk.manifest("old/tree")
+    lseeks = [number for number, name in enumerate(door.calls[LOOK]) if name == "lseek"]
+    assert lseeks
+    for at in lseeks:
+        with armed(Fault(at, LOOK, errno.EIO)) as door, pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            disk.manifest("old/tree")
+        assert door.reached
+    disk.close()

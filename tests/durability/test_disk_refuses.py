@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.durability.small_disks import PACKS, place_in, small_disks
-from tests.support.door import LOOK, Fault, armed
+from tests.support.door import CHANGE, LOOK, Fault, armed
 from tests.support.olddisk import checked, make_disk
 from upgradeconverter.disk.posix import PosixDisk
 
@@ -61,3 +61,26 @@ def test_what_cannot_be_read_is_no_hole(everything: str) -> None:
             disk.manifest("old/tree")
         assert door.reached
     disk.close()
+
+
+@pytest.mark.root
+def test_not_set_aside_what_was_put_back(everything: str) -> None:
+    """What fails its digest is said to be set aside only once it is: not when the wave with it was put back."""
+    with armed(Fault(_first_sync(everything), code=errno.EIO)) as door:
+        status, document = _start(everything)
+    assert (door.reached, status, document["error"]["code"]) == (True, 4, "DiskFailed")
+    assert Path(everything, CLAIM).exists()
+    assert "quarantined" not in {item["status"] for item in document["items"]}
+
+
+def _first_sync(top: str) -> int:
+    """Return the number of the change that makes the staged copies durable, learnt from another disk of the same kind."""
+    other = f"{top}.other"
+    with place_in(_made(Path(other)), encrypted=False) as place, place.disk(DISK) as root, armed() as door:
+        _start(root)
+    return door.calls[CHANGE].index("syncfs")
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path

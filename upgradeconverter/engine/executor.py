@@ -70,6 +70,7 @@ class Executor:
         touched, restore: see `Wave`.
         homes: domains that the wave lies in, also where all its steps there were dropped.
         idle: new directories that nothing goes into any more, because what was to go there was dropped.
+        aside: what will have become of the steps that set something aside, once they are carried out.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
         trial: whether the sources stay until the transaction is confirmed.
     """
@@ -88,6 +89,7 @@ class Executor:
     results: dict[int, StepResult] = field(default_factory=dict)
     homes: tuple[str, ...] = ()
     idle: tuple[Step, ...] = ()
+    aside: dict[int, StepResult] = field(default_factory=dict)
     work: Work = field(init=False)
     machine: RunMachine = field(init=False)
     initial: State = State.PREPARED
@@ -282,7 +284,8 @@ class Executor:
             self.results.pop(number, None)
         kept = {step.number for step in self.steps} | follows
         self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step.number in kept)
-        self.results[claimed.number] = StepResult(
+        self.results.pop(claimed.number, None)
+        self.aside[claimed.number] = StepResult(
             step=aside,
             status=ItemStatus.QUARANTINED,
             reason=refused.reason,
@@ -367,7 +370,8 @@ class Executor:
             self._make_folder(trash_folder(home, self.txid))
         for step in self.steps:
             refused = handlers.retire(self.work, step)
-            result = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
+            done = self.aside.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
+            result = self.results.get(step.number, done)
             if refused is not None:
                 status = ItemStatus.LEFT if step.shape is Shape.RETIRE else result.status
                 result = replace(result, status=status, reason=refused.reason, detail=refused.detail)

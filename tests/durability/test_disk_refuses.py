@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,3 +85,16 @@ def _first_sync(top: str) -> int:
 def _made(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+def test_a_lock_that_cannot_be_released_is_not_what_is_told(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releasing the locks is not worth a word: they go with the process, and what was done was done."""
+    flock = fcntl.flock
+
+    def held(fd: int, operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    assert _start(top)[0] == 0

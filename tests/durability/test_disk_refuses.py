@@ -14,6 +14,8 @@ from tests.durability.small_disks import PACKS, place_in, small_disks
 from tests.support.door import CHANGE, LOOK, Fault, armed
 from tests.support.olddisk import checked, make_disk
 from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.errors import PackDamagedError
+from upgradeconverter.packs import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +100,10 @@ def test_a_lock_that_cannot_be_released_is_not_what_is_told(top: str, monkeypatc
 
     monkeypatch.setattr(fcntl, "flock", held)
     assert _start(top)[0] == 0
+
+
+def test_pack_that_vanishes_while_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack that is listed but cannot be found is refused by name."""
+    monkeypatch.setattr(find, "names", lambda _=(): ("ghost",))
+    with pytest.raises(PackDamagedError):
+        find.load("ghost")

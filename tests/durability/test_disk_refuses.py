@@ -12,7 +12,7 @@ import pytest
 
 from tests.durability.small_disks import PACKS, place_in, small_disks
 from tests.support.door import CHANGE, LOOK, Fault, armed
-from tests.support.olddisk import checked, make_disk
+from tests.support.olddisk import ENGINE, checked, make_disk
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import PackDamagedError
 from upgradeconverter.packs import find
@@ -107,3 +107,26 @@ def test_pack_that_vanishes_while_it_is_looked_for(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(find, "names", lambda _=(): ("ghost",))
     with pytest.raises(PackDamagedError):
         find.load("ghost")
+
+
+@pytest.mark.parametrize("verb", ["write_file", "sync_file", "rename"])
+def test_no_unfinished_stamp_stays(top: str, verb: str) -> None:
+    """A stamp that could not be written is gone at once, or at the latest after the next start."""
+    _start(top)
+    stamp = Path(top, ENGINE, "stamp")
+    before = stamp.read_bytes()
+    _start(top, "rollback")
+    with pytest.MonkeyPatch.context() as patch:
+        original = getattr(PosixDisk, verb)
+
+        def refused(disk: PosixDisk, path: str, *rest: Any) -> Any:
+            if path.endswith("stamp.new"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+            return original(disk, path, *rest)
+
+        patch.setattr(PosixDisk, verb, refused)
+        _start(top)
+    _start(top)
+    _start(top)
+    assert not stamp.with_suffix(".new").exists()
+    assert stamp.read_bytes().split(b"\n")[1:3] == before.split(b"\n")[1:3]

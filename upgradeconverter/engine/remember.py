@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter.engine.ledger import add_run
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.session import watched_paths
-from upgradeconverter.engine.stamp import Section, Signature, Stamp, write_stamp
+from upgradeconverter.engine.stamp import Section, Signature, Stamp, discard_unfinished, is_settled, write_stamp
 from upgradeconverter.model.outcome import PASSING
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def stamp(session: Session, layout: str, section: Section | None = None, *, ende
     """
     old = session.stamp()
     if old is None and layout == session.pack.order.labels[0] and section is None and not ended:
+        discard_unfinished(session.disk)
         return
     kept = [each for each in old.sections if section is None or each.phase != section.phase] if old and not changed else []
     new = Stamp(
@@ -69,7 +70,7 @@ def stamp(session: Session, layout: str, section: Section | None = None, *, ende
         run=ended or (old.run if old is not None else ""),
         sections=(*kept, section) if section is not None else tuple(kept),
     )
-    if new != old:
+    if new != old or not is_settled(session.disk):
         write_stamp(session.disk, new)
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.durability.small_disks import PACKS, place_in, small_disks
+from tests.support.disktree import capture, diff
 from tests.support.door import CHANGE, LOOK, Fault, armed
 from tests.support.olddisk import ENGINE, checked, make_disk
 from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.engine import takeback
 from upgradeconverter.errors import PackDamagedError
 from upgradeconverter.packs import find
 
@@ -130,3 +132,17 @@ def test_no_unfinished_stamp_stays(top: str, verb: str) -> None:
     _start(top)
     assert not stamp.with_suffix(".new").exists()
     assert stamp.read_bytes().split(b"\n")[1:3] == before.split(b"\n")[1:3]
+
+
+@pytest.mark.parametrize("name", ["mark_waiting", "note", "_forget"])
+def test_rollback_that_could_not_be_noted(top: str, name: str) -> None:
+    """A trial that was taken back leaves nothing behind, at the latest after another rollback, whatever could not be noted."""
+    before = capture(top)
+    _start(top, "--trial")
+    with pytest.MonkeyPatch.context() as patch:
+        _fail(patch, takeback, name)
+        assert _start(top, "rollback")[0] == 0
+    _start(top, "rollback")
+    assert diff(before, capture(top)) == ""
+    assert set(os.listdir(Path(top, ENGINE))) <= {"ledger", "stamp"}
+    assert b"\nlayout legacy\n" in Path(top, ENGINE, "stamp").read_bytes()

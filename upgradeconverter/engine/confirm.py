@@ -43,6 +43,7 @@ def confirm(run: Run) -> None:
     run.report.outcome = Outcome.DONE
     with noting(run.report):
         note(run.disk, run.report, "all")
+    with noting(run.report):
         mark_waiting(run)
 
 

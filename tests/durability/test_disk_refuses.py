@@ -13,10 +13,13 @@ import pytest
 from tests.durability.small_disks import PACKS, place_in, small_disks
 from tests.support.disktree import capture, diff
 from tests.support.door import CHANGE, LOOK, Fault, armed
-from tests.support.olddisk import ENGINE, checked, make_disk
+from tests.support.dying import dying
+from tests.support.olddisk import ENGINE, TARGETS, checked, make_disk
 from upgradeconverter.disk.posix import PosixDisk
-from upgradeconverter.engine import takeback
+from upgradeconverter.engine import convert, takeback
+from upgradeconverter.engine.session import Session
 from upgradeconverter.errors import PackDamagedError
+from upgradeconverter.journal.log import Journal
 from upgradeconverter.packs import find
 
 if TYPE_CHECKING:
@@ -102,6 +105,39 @@ def test_a_lock_that_cannot_be_released_is_not_what_is_told(top: str, monkeypatc
 
     monkeypatch.setattr(fcntl, "flock", held)
     assert _start(top)[0] == 0
+
+
+def test_done_is_done_although_it_cannot_be_looked_at(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses the last look at the new layout undoes nothing, and the report says both."""
+    _fail(monkeypatch, convert, "deviations")
+    status, document = _start(top)
+    assert (status, document["outcome"]) == (0, "done")
+    assert all(Path(top, target).exists() for target in TARGETS)
+    assert "what was done could not be looked at again" in " ".join(document["warnings"])
+
+
+@pytest.mark.parametrize("at", [25, 45])
+def test_refused_after_recovery(top: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that recovered something and then cannot go on never says that nothing was changed."""
+    with dying(at):
+        _start(top)
+    _fail(monkeypatch, Session, "make_plan")
+    status, document = _start(top)
+    assert (status, document["error"]["code"]) == (4, "DiskFailed")
+    assert document["recovered"]
+
+
+def test_refused_while_recovering(top: str) -> None:
+    """A start that stops while a transaction is open says so, and the next one goes on."""
+    with dying(40):
+        _start(top)
+    with pytest.MonkeyPatch.context() as patch:
+        _fail(patch, PosixDisk, "sync_filesystem")
+        status, document = _start(top)
+    assert (status, document["error"]["code"]) == (6, "Halted")
+    assert _start(top)[0] == 0
+    assert all(Path(top, target).exists() for target in TARGETS)
+    assert not Journal(PosixDisk.at(top), f"{ENGINE}/journal").read(repair=False).open
 
 
 def test_pack_that_vanishes_while_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ def confirm(run: Run) -> None:
     _check_vault(run, view)
     with failing_on_record(run, "all"):
         stamp(run.session, run.session.carried_label())
+        run.has_acted = True
         for recovery in recover(run.disk, run.journal, view):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         waiting = tuple(executor_of(run.disk, run.journal, transaction) for transaction in view.waiting)

@@ -44,6 +44,7 @@ def take_back(run: Run) -> None:
             _remember(run, _layout_before(view.transactions[0], run))
         first = _first(view)
         stamp(run.session, run.session.carried_label())
+        run.has_acted = bool(view.open or view.waiting)
         for recovery in recover(run.disk, run.journal, view, undo=True):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()

@@ -12,6 +12,7 @@ TARGET ?= latest
 JOBS ?= 2
 STATES ?= 100000
 SEED ?= 1
+EVERY ?= 1
 export PERSIST PACK TARGET
 
 VENV := .venv
@@ -21,7 +22,7 @@ RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check powercut fmt clean proto wheel tools static
+.PHONY: help run test check powercut sweep fmt clean proto wheel tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 
 powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
+
+sweep: tools $(DEV)  ## kill the program, and let the disk refuse, at every call (needs root), or at one in EVERY=1, with JOBS=2
+	$(BIN)/python -m tests.durability.fault_sweep --every $(EVERY) --seed $(SEED) --jobs $(JOBS)
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .

@@ -14,6 +14,7 @@ STATES ?= 100000
 SEED ?= 1
 SECONDS ?= 60
 EXAMPLES ?= 1000
+EVERY ?= 1
 export PERSIST PACK TARGET
 
 VENV := .venv
@@ -24,7 +25,7 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check powercut mutation-score fuzz fmt clean proto wheel tools static
+.PHONY: help run test check sweep powercut mutation-score fuzz fmt clean proto wheel tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ mutation-score: tools $(DEV)  ## remove each sync and record in turn, and say wh
 fuzz: tools $(FUZZ)  ## fuzz the readers with atheris and the disks with hypothesis, SECONDS=60 and EXAMPLES=1000 of each, SEED=1
 	$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS) --seed $(SEED)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/hostile/test_hostile_disk.py --hypothesis-seed=$(SEED) --timeout=0
+
+sweep: tools $(DEV)  ## kill the program, and let the disk refuse, at every call (needs root), or at one in EVERY=1, with JOBS=2
+	$(BIN)/python -m tests.durability.fault_sweep --every $(EVERY) --seed $(SEED) --jobs $(JOBS)
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .

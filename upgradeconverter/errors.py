@@ -367,6 +367,18 @@ class WedgedError(UpgradeConverterError):
         super().__init__(f"transaction {txid} could not be put back: {problem}")
 
 
+class HaltedError(UpgradeConverterError):
+    """The disk refused something in the middle, and whether a transaction is open cannot be told or it is."""
+
+    code = "Halted"
+    exit_status = EXIT_WEDGED
+    hint = "The journal is intact: run again once the disk works; recovery goes on where it stopped."
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Name the path and the system's words."""
+        super().__init__(f"{path}: {problem}; what was under way is finished or put back by the next start")
+
+
 class InternalError(UpgradeConverterError):
     """A mistake in this program; the journal protects what was under way."""
 

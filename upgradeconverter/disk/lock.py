@@ -47,9 +47,12 @@ def held(path: str, root_fd: int) -> Iterator[None]:
             # As long as the root is locked nobody can have taken a lock file of this name anew.
             with suppress(OSError):
                 os.unlink(path)
-            fcntl.flock(root_fd, fcntl.LOCK_UN)
+            # Both locks go with the process in any case; what the body had to say must not be lost over them.
+            with suppress(OSError):
+                fcntl.flock(root_fd, fcntl.LOCK_UN)
     finally:
-        lock.release()
+        with suppress(OSError):
+            lock.release()
 
 
 def _lock_root(path: str, root_fd: int) -> None:

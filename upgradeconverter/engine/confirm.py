@@ -36,6 +36,7 @@ def confirm(run: Run) -> None:
     _check_vault(run, view)
     with failing_on_record(run, "all"):
         stamp(run.session, run.session.carried_label())
+        run.has_acted = True
         for recovery in recover(run.disk, run.journal, view):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         view = run.journal.read(repair=True)
@@ -45,6 +46,7 @@ def confirm(run: Run) -> None:
     run.report.outcome = Outcome.DONE
     with noting(run.report):
         note(run.disk, run.report, "all")
+    with noting(run.report):
         mark_waiting(run)
 
 

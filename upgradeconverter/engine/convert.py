@@ -164,6 +164,7 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
                 run.report.warnings.append("an open transaction waits for the phase that may touch the vault")
             return False
         stamp(run.session, run.session.carried_label())
+    run.has_acted = bool(view.open)
     for recovery in recover(run.disk, run.journal, view):
         log.event("recovered", txid=recovery.txid, last=recovery.last, result=recovery.result)
         run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
@@ -197,12 +198,7 @@ def _conclude(run: Run, phase: str) -> None:
     if has_done:
         report.outcome = Outcome.DONE
     if results:
-        found = deviations(run.session)
-        report.details["verified"] = (
-            f"{len(found)} deviations; `upgradeconverter verify` lists them"
-            if found
-            else f"what lies in the places of layout {report.target} is as that layout wants it"
-        )
+        report.details["verified"] = _verified(run)
         log.event("run-done", run=run.identity, outcome=report.outcome.value)
     with noting(report):
         _remember(run, phase, has_done=has_done, changed=bool(results or report.recovered))
@@ -212,6 +208,18 @@ def _has_died(session: Session, view: JournalView) -> bool:
     """Return whether an earlier start did something and died before it could note that down."""
     stamp = session.stamp()
     return last_run(view) not in ("", stamp.run if stamp is not None else "")
+
+
+def _verified(run: Run) -> str:
+    """Return what a look at the new layout shows; a disk that refuses it undoes nothing of what was done."""
+    try:
+        found = deviations(run.session)
+    except OSError as error:
+        run.report.warn(f"what was done could not be looked at again: {error.filename}: {error.strerror}")
+        return "not all could be looked at"
+    if found:
+        return f"{len(found)} deviations; `upgradeconverter verify` lists them"
+    return f"what lies in the places of layout {run.report.target} is as that layout wants it"
 
 
 def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:

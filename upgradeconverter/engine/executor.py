@@ -70,6 +70,7 @@ class Executor:
         touched, restore: see `Wave`.
         homes: domains that the wave lies in, also where all its steps there were dropped.
         idle: new directories that nothing goes into any more, because what was to go there was dropped.
+        aside: what will have become of the steps that set something aside, once they are carried out.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
         trial: whether the sources stay until the transaction is confirmed.
     """
@@ -88,6 +89,7 @@ class Executor:
     results: dict[int, StepResult] = field(default_factory=dict)
     homes: tuple[str, ...] = ()
     idle: tuple[Step, ...] = ()
+    aside: dict[int, StepResult] = field(default_factory=dict)
     work: Work = field(init=False)
     machine: RunMachine = field(init=False)
     initial: State = State.PREPARED
@@ -286,9 +288,10 @@ class Executor:
             self.results.pop(number, None)
         kept = {step.number for step in self.steps} | follows
         self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step.number in kept)
+        self.results.pop(claimed.number, None)
         status = ItemStatus.WAITING if self.trial else ItemStatus.QUARANTINED
         detail = f"{refused.detail}; {'to be ' if self.trial else ''}set aside as {self.work.aside_path(aside)}"
-        self.results[claimed.number] = StepResult(step=aside, status=status, reason=refused.reason, detail=detail)
+        self.aside[claimed.number] = StepResult(step=aside, status=status, reason=refused.reason, detail=detail)
 
     def _read_back(self) -> None:
         for step in self.steps:
@@ -320,7 +323,8 @@ class Executor:
     def _wait(self) -> None:
         """Leave a trial as it is: both layouts are whole."""
         for step in self.steps:
-            self.results.setdefault(step.number, StepResult(step=step, status=ItemStatus.WAITING))
+            waiting = self.aside.get(step.number) or StepResult(step=step, status=ItemStatus.WAITING)
+            self.results.setdefault(step.number, waiting)
         self._tidy()
 
     @property
@@ -372,7 +376,7 @@ class Executor:
         self.machine.move("retire")
 
     def _retire_one(self, step: Step) -> StepResult:
-        known = self.results.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
+        known = self.results.get(step.number) or self.aside.get(step.number) or StepResult(step=step, status=ItemStatus.DONE)
         refused = handlers.retire(self.work, step)
         if refused is None and step.keeps:
             detail = known.detail or f"set aside as {self.work.aside_path(step)}"

@@ -14,7 +14,7 @@ from upgradeconverter.engine.places import JOURNAL
 from upgradeconverter.engine.receipts import entry_of
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.session import watched_paths
-from upgradeconverter.engine.stamp import Section, Signature, Stamp, write_stamp
+from upgradeconverter.engine.stamp import Section, Signature, Stamp, discard_unfinished, is_settled, write_stamp
 from upgradeconverter.errors import UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.model.outcome import PASSING
@@ -58,6 +58,7 @@ def stamp(session: Session, layout: str, section: Section | None = None, *, ende
     """
     old = session.stamp()
     if old is None and layout == session.pack.order.labels[0] and section is None and not ended:
+        discard_unfinished(session.disk)
         return
     kept = [each for each in old.sections if section is None or each.phase != section.phase] if old and not changed else []
     new = Stamp(
@@ -66,7 +67,7 @@ def stamp(session: Session, layout: str, section: Section | None = None, *, ende
         run=ended or (old.run if old is not None else ""),
         sections=(*kept, section) if section is not None else tuple(kept),
     )
-    if new != old:
+    if new != old or not is_settled(session.disk):
         write_stamp(session.disk, new)
 
 

@@ -19,7 +19,7 @@ from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
 from upgradeconverter.engine.recover import BACKWARD, about, is_forward
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.errors import DiskRefusedError, UpgradeConverterError
+from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import Outcome
@@ -46,6 +46,7 @@ class Run:
         identity: of the run; taken over from the journal when the start goes on with a run that did not come to its end.
         when_short: what a trial does where both layouts do not fit: `refuse`, or `irreversible`, convert that for good.
         has_begun: whether the journal is open for this start.
+        has_acted: whether anything of what lies on the disk may have been changed.
         plans: what there was to do, by phase.
         results: what became of the steps carried out so far, by phase.
     """
@@ -58,6 +59,7 @@ class Run:
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     journal: Journal = field(init=False)
     has_begun: bool = False
+    has_acted: bool = False
     plans: dict[str, Plan] = field(default_factory=dict)
     results: dict[str, list[StepResult]] = field(default_factory=dict)
 
@@ -115,15 +117,39 @@ def mark_waiting(run: Run) -> None:
 
 @contextmanager
 def failing_on_record(run: Run, phase: str) -> Iterator[None]:
-    """Note a start that fails after it has begun in the history as well."""
+    """Note a start that fails after it has begun in the history as well.
+
+    Raises:
+        DiskFailedError, HaltedError: the disk refused something outside of any wave, after something had been changed.
+    """
     try:
-        yield
+        with _failing_as_it_is(run):
+            yield
     except UpgradeConverterError as error:
         if run.has_begun:
             run.report.outcome = outcome_of(error)
             with noting(run.report):
                 note(run.disk, run.report, phase)
         raise
+
+
+@contextmanager
+def _failing_as_it_is(run: Run) -> Iterator[None]:
+    """Never let a start that has changed something end as one that has not."""
+    try:
+        yield
+    except OSError as error:
+        if not run.has_acted:
+            raise
+        path, problem = str(error.filename or "the disk"), error.strerror or str(error)
+        raise HaltedError(path, problem) if _may_be_open(run) else DiskFailedError("looking at", path, problem) from error
+
+
+def _may_be_open(run: Run) -> bool:
+    try:
+        return bool(run.journal.read(repair=False).open)
+    except (OSError, UpgradeConverterError):
+        return True
 
 
 def done_forward(view: JournalView) -> tuple[Transaction, ...]:
@@ -181,7 +207,7 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
     stamp(run.session, run.session.source_label() if direction != BACKWARD else run.session.carried_label())
     if direction != BACKWARD:
         _open_journal(run)
-    run.has_begun = True
+    run.has_begun = run.has_acted = True
     log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     described: dict[str, Any] = {"run": run.identity, "phase": phase, "direction": direction, "pack": plan.pack}
     described |= {"source": plan.source, "target": plan.target, "plan": plan.digest}

@@ -137,6 +137,16 @@ def _fresh_stamp(disk: Disk) -> Stamp | None:
     return None
 
 
+def is_settled(disk: Disk) -> bool:
+    """Return whether the last writing of the stamp came to its end: nothing of it is left beside the stamp, or in its stead."""
+    return disk.find(_FRESH) is None
+
+
+def discard_unfinished(disk: Disk) -> None:
+    """Remove what was to become the stamp; there must be another one, or none that could be read."""
+    disk.remove(_FRESH)
+
+
 def write_stamp(disk: Disk, stamp: Stamp) -> None:
     """Write the stamp durably; while the old one is gone for a moment, the fresh one is read in its stead."""
     content = encode(stamp)
@@ -147,8 +157,13 @@ def write_stamp(disk: Disk, stamp: Stamp) -> None:
         # It is the only one there is. Until the sync below one of the two names is there, so none is needed here.
         disk.rename(_FRESH, STAMP)
     disk.remove(_FRESH)
-    disk.write_file(_FRESH, content, Attributes(mode=0o600))
-    disk.sync_file(_FRESH)
+    try:
+        disk.write_file(_FRESH, content, Attributes(mode=0o600))
+        disk.sync_file(_FRESH)
+    except OSError:
+        with suppress(OSError):
+            discard_unfinished(disk)
+        raise
     disk.remove(STAMP)
     disk.rename(_FRESH, STAMP)
     disk.sync_directory(ENGINE_FOLDER)

@@ -40,8 +40,11 @@ def take_back(run: Run) -> None:
     """
     with failing_on_record(run, "all"):
         view = _view(run)
+        if view.transactions and not _has_work(view):
+            _remember(run, _layout_before(view.transactions[0], run))
         first = _first(view)
         stamp(run.session, run.session.carried_label())
+        run.has_acted = bool(view.open or view.waiting)
         for recovery in recover(run.disk, run.journal, view, undo=True):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()
@@ -52,8 +55,11 @@ def take_back(run: Run) -> None:
             run.plans[phase] = plan
             run.show()
             carry_out(run, plan, phase, BACKWARD)
-    layout = str(about(first).get("source", "")) or run.session.pack.order.labels[0]
-    _conclude(run, layout)
+    _conclude(run, _layout_before(first, run))
+
+
+def _layout_before(transaction: Transaction, run: Run) -> str:
+    return str(about(transaction).get("source", "")) or run.session.pack.order.labels[0]
 
 
 def foresee_taking_back(run: Run) -> None:
@@ -130,10 +136,19 @@ def _conclude(run: Run, layout: str) -> None:
         report.warn("not everything could be taken back; what was left is named with its reason, and can be taken back later")
     with noting(report):
         note(run.disk, report, "all")
+    if left:
+        with noting(report):
+            mark_waiting(run)
+    else:
+        _remember(run, layout)
+
+
+def _remember(run: Run, layout: str) -> None:
+    """Leave nothing that tells of a run all of which was taken back; where the disk refuses this, another rollback does it."""
+    with noting(run.report):
         mark_waiting(run)
-        if not left:
-            stamp(run.session, layout)
-            _forget(run)
+        stamp(run.session, layout)
+        _forget(run)
 
 
 def _forget(run: Run) -> None:

@@ -53,7 +53,9 @@ def load(name: str, extra: Iterable[str] = ()) -> Pack:
     if name not in names(extra):
         raise UnknownPackError(name, names(extra))
     folders = (os.path.join(root, name) for root in roots(extra))
-    folder = next(path for path in folders if os.path.isfile(os.path.join(path, "__init__.py")))
+    folder = next((path for path in folders if os.path.isfile(os.path.join(path, "__init__.py"))), None)
+    if folder is None:
+        raise PackDamagedError(name, "any of its places", "expected it to be there still, found nothing")
     _check_ownership(name, folder)
     loaded = sys.modules.get(_MODULE + name)
     if loaded is None:

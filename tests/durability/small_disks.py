@@ -1,0 +1,189 @@
+"""The small disks that the sweeps convert: as few entries as reach every operation and every shape of a step. Needs root.
+
+A vault is a plain directory, a mount of its own (`bound`, so that everything that goes there has to be copied), or behind a real
+key (`fscrypt`). Mounts are made in the caller's mount namespace, which should be its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.durability.packs.everything import EMPTY
+from tests.powercut.oracle import moves_of
+from tests.support import vaults
+from tests.support.cases import load_cases
+from tests.support.disktree import Tree, build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKS = Path(__file__).resolve().parent / "packs"
+SET_ASIDE = ""
+VAULTS = ("plain", "bound", "fscrypt")
+_LONG_AGO = 1_594_000_000_000_000_000
+_MS_BIND, _MNT_DETACH = 4096, 2
+_CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 16384, 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    """One disk.
+
+    Attributes:
+        moves: old and new name of each artifact; `SET_ASIDE` as the new one where it fails the digest in its name.
+        words: what names pack and target to the program.
+        comes_back: whether a rollback gives all that was; a file that nobody needs any more is gone for good.
+        looks: in which stories calls that only look fail too, by the end of their names.
+        recovered: whether there are stories that begin with a start which died.
+    """
+
+    name: str
+    tree: Tree
+    moves: tuple[tuple[str, str], ...]
+    vault: str
+    words: tuple[str, ...] = ("--target", "latest")
+    comes_back: bool = True
+    looks: tuple[str, ...] = ()
+    recovered: bool = False
+
+
+def _entry(path: str, kind: str, **members: Any) -> dict[str, Any]:
+    mode = "0755" if kind == "directory" else "0777" if kind == "symlink" else "0640"
+    return {"path": path, "kind": kind, "mode": mode, "mtime": _LONG_AGO, **members}
+
+
+def _folder(path: str, **members: Any) -> dict[str, Any]:
+    return _entry(path, "directory", **members)
+
+
+def _file(path: str, text: str, **members: Any) -> dict[str, Any]:
+    return _entry(path, "file", size=len(text), data=[[0, "text", text]] if text else [], **members)
+
+
+def _everything(*more: dict[str, Any]) -> Tree:
+    sparse = _file("old/tree/sub/sparse", "x")
+    sparse |= {"size": 1 << 20, "data": [[1 << 19, "text", "in the middle of a hole"]]}
+    entries = (
+        _folder(""),
+        _folder("vault", mode="0700"),
+        _folder("vault/new", mode="0700"),
+        _folder("old"),
+        _file("old/file", "a file", owner="1000:1000", xattrs={"user.vital": "eA=="}),
+        _folder("old/tree", owner="7:8"),
+        _folder("old/tree/sub", mode="2770"),
+        _file("old/tree/sub/one", "two names", mode="4755"),
+        _entry("old/tree/sub/other", "file", link="old/tree/sub/one"),
+        sparse,
+        _entry("old/tree/pipe", "fifo"),
+        _entry("old/tree/link", "symlink", to="/etc"),
+        _file("old/twin", "the same under both names", mode="0600"),
+        _file("vault/new/twin", "the same under both names", mode="0600"),
+        _file("old/near", "stays in its domain"),
+        _folder("old/grove"),
+        _file("old/grove/leaf", "in a tree that stays in its domain"),
+        _file("old/kept", "is copied and stays"),
+        _file("old/adjusted", "gets another mode", mode="0600"),
+        _folder("emptied"),
+        _folder("emptied/one"),
+        _folder("claims"),
+        _folder("claims/right"),
+        _file(f"claims/right/{EMPTY}", ""),
+        _folder("claims/wrong"),
+        _file(f"claims/wrong/{EMPTY}", "not what it says"),
+        *more,
+    )
+    return {entry["path"]: entry for entry in entries}
+
+
+_MOVES = (
+    ("old/file", "vault/new/file"),
+    ("old/tree", "vault/new/tree"),
+    ("old/twin", "vault/new/twin"),
+    ("old/near", "plain/near"),
+    ("old/grove", "plain/grove"),
+    ("old/kept", "vault/new/copied"),
+    (f"claims/right/{EMPTY}", "vault/new/right"),
+    (f"claims/wrong/{EMPTY}", SET_ASIDE),
+)
+_WORDS = ("--pack", "everything", "--target", "latest")
+
+
+_ALL_STORIES = ("run", "trial", "confirm", "rollback")
+
+
+@cache
+def small_disks() -> dict[str, SmallDisk]:
+    """Return all small disks by name."""
+    unneeded = _file("old/unneeded", "nobody needs it")
+    case = next(case for case in load_cases("eve") if case.name == "multi_drive_app")
+    disks = (
+        SmallDisk("everything bound", _everything(), _MOVES, "bound", _WORDS, looks=_ALL_STORIES, recovered=True),
+        SmallDisk("everything fscrypt", _everything(), _MOVES, "fscrypt", _WORDS),
+        SmallDisk("everything plain", _everything(unneeded), _MOVES, "plain", _WORDS, comes_back=False),
+        SmallDisk("multi_drive_app plain", case.tree, moves_of(case), "plain", looks=("run",)),
+    )
+    return {disk.name: disk for disk in disks}
+
+
+# --- places --------------------------------------------------------------------------------------------------------------
+
+
+def own_mounts() -> None:
+    """Let all that this process mounts from now on be seen by it and its children only, and go away with them."""
+    _call(_libc.unshare, _CLONE_NEWNS)
+    _call(_libc.mount, b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def _call(function: Any, *arguments: Any) -> None:
+    if function(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+@dataclass(slots=True)
+class Place:
+    """Where small disks are made: a folder in memory for plain and bound vaults, an ext4 with a key for real ones."""
+
+    memory: Path
+    encrypted: Path
+    identifier: bytes
+    number: int = 0
+
+    @contextmanager
+    def disk(self, disk: SmallDisk) -> Iterator[str]:
+        """Make a disk; yields its root."""
+        self.number += 1
+        folder = (self.encrypted if disk.vault == "fscrypt" else self.memory) / str(self.number)
+        vault = folder / "persist/vault"
+        vault.mkdir(parents=True)
+        try:
+            if disk.vault == "fscrypt":
+                vaults.encrypt(str(vault), self.identifier)
+            build(disk.tree, str(folder / "persist"))
+            if disk.vault == "bound":
+                _call(_libc.mount, os.fsencode(vault), os.fsencode(vault), None, _MS_BIND, None)
+            yield str(folder / "persist")
+        finally:
+            if disk.vault == "bound":
+                _libc.umount2(os.fsencode(vault), _MNT_DETACH)
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def place_in(scratch: Path, *, encrypted: bool) -> Iterator[Place]:
+    """Make a place in a folder that lies in memory; the encrypted part only where it is wanted."""
+    memory = scratch / "memory"
+    memory.mkdir()
+    if not encrypted:
+        yield Place(memory, memory, b"")
+        return
+    with vaults.mounted(str(scratch / "image"), str(scratch / "encrypted")) as top:
+        yield Place(memory, Path(top), vaults.add_key(top))

@@ -195,6 +195,17 @@ def test_looking_while_another_instance_writes_a_record(top: Path, tmp_path: Pat
                 assert checked(words, *_arguments(top))[0] == EXIT_DONE
 
 
+@pytest.mark.parametrize("words", [("plan",), ("-n",), ("status",), ("verify",), ("history",), ("rollback", "-n")], ids=" ".join)
+def test_who_only_looks_asks_nobody(top: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    """A dry run takes no lease either: who opens a file in that moment would have to wait, or be refused (D6)."""
+    with unsynced():
+        checked(*_arguments(top))
+        asked: list[int] = []
+        monkeypatch.setattr("upgradeconverter.disk.usage.take_lease", lambda *_: asked.append(1))
+        checked(*words, *_arguments(top))
+    assert asked == []
+
+
 # --- users of what is to be moved --------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ from tests.support.olddisk import (
 )
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.engine import remember, session
+from upgradeconverter.journal.log import Journal
+from upgradeconverter.journal.record import RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,3 +266,22 @@ def test_replaced_just_before_the_rename(tmp_path: Path, monkeypatch: pytest.Mon
         assert not (top / TARGETS[0]).exists()
         assert _run(top)[0] == 0
         assert (top / TARGETS[0]).read_bytes() == LATE
+
+
+def test_replaced_before_its_attributes_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something else in the source's place does not get what the source was to get: it may be a second name of anything."""
+    top = Path(make_disk(tmp_path / "persist"))
+    append = Journal.append
+
+    def replace_after(journal: Journal, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
+        append(journal, txid, kind, payload)
+        if kind is RecordKind.STAGED:
+            write(top / "img/new", LATE)
+            os.rename(top / "img/new", top / IMAGE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        patch.setattr(Journal, "append", replace_after)
+        status, document = _run(top)
+    assert (status, document["error"]["code"]) == (4, "DiskFailed")
+    assert ((top / IMAGE).read_bytes(), os.listxattr(top / IMAGE)) == (LATE, [])

@@ -52,4 +52,4 @@ class DryRunDisk:
 
 def read_only(disk: Disk) -> Disk:
     """Return a disk on which a dry run can do no harm."""
-    return DryRunDisk(disk)  # type: ignore[return-value]
+    return DryRunDisk(disk.silent())  # type: ignore[return-value]

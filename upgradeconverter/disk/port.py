@@ -136,6 +136,10 @@ class Disk(Protocol):
         """Return whether a directory or one inside is open, root or working directory of another process (best effort)."""
         ...
 
+    def silent(self) -> Disk:
+        """Return the same disk, on which nobody can notice that files are read: others are not asked by leases (D6)."""
+        ...
+
     def clock(self) -> str:
         """Return the time in UTC as ISO 8601, for people; at early boot it may say 1970, so nothing is decided by it."""
         ...

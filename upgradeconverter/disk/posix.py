@@ -36,10 +36,15 @@ _PAUSES = (0.01, 0.03, 0.1, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class PosixDisk:
-    """A directory of the running system."""
+    """A directory of the running system.
+
+    Attributes:
+        asks: whether a lease may tell if somebody else has a file open that is read; who opens it meanwhile waits that long.
+    """
 
     root_fd: int
     root_path: str
+    asks: bool = True
 
     @classmethod
     def at(cls, path: str) -> PosixDisk:
@@ -52,6 +57,10 @@ class PosixDisk:
     def close(self) -> None:
         """Let the root go."""
         os.close(self.root_fd)
+
+    def silent(self) -> PosixDisk:
+        """See `Disk.silent`."""
+        return replace(self, asks=False)
 
     # --- looking -------------------------------------------------------------------------------------------------------
 
@@ -87,7 +96,8 @@ class PosixDisk:
                     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
                 content = b"".join(iter(lambda: os.read(fd, CHUNK), b""))
                 # Nobody but who holds the lock writes to the engine's own, and who only looks bears half a record.
-                if path.startswith(f"{ENGINE_FOLDER}/") or _is_settled(fd, before, len(content)):
+                is_own = path.startswith(f"{ENGINE_FOLDER}/")
+                if is_own or (_is_settled(fd, before, len(content)) and not (self.asks and usage.is_used(fd, fcntl.F_RDLCK))):
                     return content
             time.sleep(pause)
         raise OSError(errno.EBUSY, "open for writing in another process", path)
@@ -340,10 +350,9 @@ class PosixDisk:
 
 
 def _is_settled(fd: int, before: os.stat_result, size: int) -> bool:
-    """Return whether what was read of an open file is what was in it at one moment, and nobody is about to change that."""
+    """Return whether what was read of an open file is what was in it at one moment."""
     after = os.fstat(fd)
-    is_same = (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (size, after.st_mtime_ns, after.st_ctime_ns)
-    return is_same and not usage.is_used(fd, fcntl.F_RDLCK)
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (size, after.st_mtime_ns, after.st_ctime_ns)
 
 
 def _write_all(fd: int, content: bytes) -> None:

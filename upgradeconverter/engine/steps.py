@@ -217,8 +217,9 @@ def flip(work: Work, step: Step) -> None:
     """Publish: bring the target to its name. FileExistsError when someone else has the name."""
     target = step.target or ""
     if step.shape is Shape.RENAME:
-        if work.disk.find(step.source or "") is not None:
-            work.disk.set_attributes(step.source or "", step.after)
+        if (source := work.disk.find(step.source or "")) is not None:
+            _check_identity(step, source)
+            work.disk.set_attributes(source.path, step.after)
             _rename_what_was_planned(work, step)
         else:
             # The rename may have become durable without the attributes that were set before it.
@@ -243,10 +244,18 @@ def _rename_what_was_planned(work: Work, step: Step) -> None:
     source, target = step.source or "", step.target or ""
     work.disk.rename(source, target)
     moved = work.disk.find(target)
-    if step.expected is not None and moved is not None and moved.identity != step.expected.identity:
+    try:
+        if moved is not None:
+            _check_identity(step, moved)
+    except OSError:
         work.disk.rename(target, source)
+        raise
+
+
+def _check_identity(step: Step, found: Entry) -> None:
+    if step.expected is not None and found.identity != step.expected.identity:
         message = "something else was put in its place"
-        raise OSError(errno.ESTALE, message, source)
+        raise OSError(errno.ESTALE, message, step.source)
 
 
 def retire(work: Work, step: Step) -> StepRefusedError | None:
@@ -393,7 +402,8 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
     if "T" in work.who(step, ours_only=True):
         kept = _unpublish(work, step)
     source = disk.find(step.source or "")
-    if (step.shape is Shape.RENAME or step.method == "link") and source is not None:
+    is_ours = source is not None and (step.expected is None or source.identity == step.expected.identity)
+    if (step.shape is Shape.RENAME or step.method == "link") and source is not None and is_ours:
         # The flip sets attributes before it renames, so they may have changed although nothing was published. It changes the
         # times of directories only.
         disk.set_attributes(source.path, step.before if source.kind is Kind.DIRECTORY else step.before.without_times())

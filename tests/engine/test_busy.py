@@ -85,7 +85,7 @@ def test_second_instance_is_refused_at_once(top: Path, tmp_path: Path, record: s
 def test_killed_holder_holds_nothing(top: Path, tmp_path: Path) -> None:
     """The lock of an instance that was killed is free in the same moment, and the next one finishes its work."""
     inside = contents(str(top))
-    for number, record in enumerate(("begin", "staged", "committed", "retired", "done")):
+    for number, record in enumerate(("begin", "staged", "committed", "done")):
         with instance_before(record, tmp_path / str(number), *_arguments(top)) as first:
             first.kill()
             first.wait()

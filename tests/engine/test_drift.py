@@ -188,7 +188,7 @@ def test_what_was_taken_back_is_expected_where_it_was(top: Path) -> None:
     assert since == []
 
 
-@pytest.mark.parametrize("kind", [RecordKind.BEGIN, RecordKind.STAGED, RecordKind.RETIRED, RecordKind.DONE])
+@pytest.mark.parametrize("kind", [RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE])
 def test_stopped_and_finished_later(tmp_path: Path, kind: RecordKind) -> None:
     """A run that died is verified like any other once a later start has finished it."""
     top = Path(make_disk(tmp_path / "persist"))

@@ -230,7 +230,7 @@ def test_trial_notes_second_names(tmp_path: Path) -> None:
     assert (done["transfer"], done["status"]) == ("link", "done")
 
 
-@pytest.mark.parametrize("kind", [RecordKind.STAGED, RecordKind.RETIRED, RecordKind.DONE])
+@pytest.mark.parametrize("kind", [RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_start_that_died_is_noted_by_the_next(tmp_path: Path, kind: RecordKind, when: str) -> None:
     """What a start did that could note nothing any more stands in the history once the next one is through, each item once."""

@@ -103,5 +103,5 @@ def test_payload_is_never_none() -> None:
 
 @pytest.mark.parametrize(("kind", "state"), STATE_OF_RECORD.items())
 def test_recovery_goes_on_where_the_record_is(kind: RecordKind, state: State) -> None:
-    """A transaction found open goes on in the very state whose record is its last; one kind only earlier versions wrote."""
-    assert RECORD_OF_STATE.get(state, RecordKind.RETIRED) is kind
+    """A transaction found open goes on in the very state whose record is its last."""
+    assert RECORD_OF_STATE[state] is kind

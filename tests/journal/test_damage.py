@@ -145,7 +145,7 @@ def _garbage_behind_it(lines: list[bytes], number: int) -> list[bytes]:
         )
     ],
 )
-@pytest.mark.parametrize("stop", [None, (RecordKind.STAGED, "after"), (RecordKind.RETIRED, "after")], ids=str)
+@pytest.mark.parametrize("stop", [None, (RecordKind.STAGED, "after"), (RecordKind.COMMITTED, "after")], ids=str)
 def test_damaged_records(tmp_path: Path, stop: tuple[RecordKind, str] | None, damage: Callable[..., list[bytes]]) -> None:
     """Whatever became of whichever record: refused by name without touching anything, or healed; in neither case data is lost."""
     with unsynced(), fake_vault():

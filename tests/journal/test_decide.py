@@ -61,12 +61,12 @@ def test_golden() -> None:
     ("last", "verdict"),
     [
         pytest.param(RecordKind.BEGIN, Verdict.BACK, id="begin"),
-        pytest.param(RecordKind.RETIRED, Verdict.FORTH, id="retired"),
+        pytest.param(RecordKind.CONFIRMED, Verdict.FORTH, id="confirmed"),
         pytest.param(RecordKind.UNDO, Verdict.BACK, id="undo"),
     ],
 )
 def test_one_way_records(shape: Shape, last: RecordKind, verdict: Verdict) -> None:
-    """Before anything was published and after an undo began it only goes back, once retired only forth."""
+    """Before anything was published and after an undo began it only goes back, once it counts only forth."""
     assert {decide(shape, last, who) for who in COMBINATIONS} - {Verdict.ALONE} == {verdict, Verdict.REFUSE}
 
 

@@ -33,7 +33,7 @@ LINES = _lines(
     ("two", RecordKind.BEGIN, {"version": VERSION}),
     ("one", RecordKind.COMMITTED, {}),
     ("two", RecordKind.UNDO, {}),
-    ("one", RecordKind.RETIRED, {}),
+    ("one", RecordKind.CONFIRMED, {}),
     ("two", RecordKind.ABORTED, {}),
     ("one", RecordKind.DONE, {}),
     ("three", RecordKind.BEGIN, {"version": VERSION, "steps": ["@ long *" * 200]}),

@@ -12,7 +12,7 @@ those from STAGING on about one transaction (wave) of it.
 - CONFIRMED: `confirmed` is durable: nobody will need the sources of the trial any more.
   Sources go to the trash: at once, or once the trial is confirmed.
 - RETIRED: the trash is durable. It has no record of its own: `done` follows at once, and until then `committed` is true too.
-  Journals of earlier versions have a `retired` there. DONE: `done` is durable; trash is garbage.
+  DONE: `done` is durable; trash is garbage.
 - ROLLING_BACK: `undo` is durable; steps go back in reverse order. ROLLED_BACK: `aborted` is durable, all is as it was.
 - WEDGED: the disk refuses the way back too; the journal still tells where it stands.
 """
@@ -85,6 +85,5 @@ STATE_OF_RECORD: dict[RecordKind, State] = {
     RecordKind.STAGED: State.FLIPPING,
     RecordKind.COMMITTED: State.COMMITTED,
     RecordKind.CONFIRMED: State.CONFIRMED,
-    RecordKind.RETIRED: State.RETIRED,
     RecordKind.UNDO: State.ROLLING_BACK,
 }

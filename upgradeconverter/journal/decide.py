@@ -57,7 +57,6 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
             "...X": _A,
             "....": _A,
         },
-        RecordKind.RETIRED: {"..TX": _F, "..T.": _F, "S.TX": _F, "S.T.": _F, "...X": _A, "....": _A, "S...": _A},
         RecordKind.UNDO: {
             "S...": _B,
             "SG..": _B,
@@ -74,29 +73,24 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
         RecordKind.BEGIN: {"S...": _B, "S.T.": _B, "....": _B},
         RecordKind.STAGED: {"S...": _F, "..T.": _F, "S.T.": _B, "....": _A},
         RecordKind.COMMITTED: {"..T.": _F, "S.T.": _F, "S...": _A, "....": _A},
-        RecordKind.RETIRED: {"..T.": _F, "S.T.": _F, "S...": _F, "....": _F},
         RecordKind.UNDO: {"S...": _B, "..T.": _B, "....": _B},
     },
     Shape.CREATE: {
         RecordKind.BEGIN: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
         RecordKind.STAGED: {".G..": _F, "..T.": _F, ".GT.": _B, "....": _B},
         RecordKind.COMMITTED: {"..T.": _F, "....": _F},
-        RecordKind.RETIRED: {"..T.": _F, "....": _F},
         RecordKind.UNDO: {"....": _B, ".G..": _B, "..T.": _B, ".GT.": _B},
     },
     Shape.RETIRE: {
         RecordKind.BEGIN: {"S...": _B, "....": _B},
         RecordKind.STAGED: {"S...": _F, "....": _A},
         RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F, "....": _A},
-        # `S...`: it had changed since the plan and was left where it is.
-        RecordKind.RETIRED: {"...X": _F, "S..X": _F, "....": _F, "S...": _F},
         RecordKind.UNDO: {"S...": _B, "...X": _B, "....": _B},
     },
     Shape.ADJUST: {
         RecordKind.BEGIN: {"..T.": _B, "....": _B},
         RecordKind.STAGED: {"..T.": _F, "....": _F},
         RecordKind.COMMITTED: {"..T.": _F, "....": _F},
-        RecordKind.RETIRED: {"..T.": _F, "....": _F},
         RecordKind.UNDO: {"..T.": _B, "....": _B},
     },
 }

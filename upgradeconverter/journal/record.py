@@ -26,7 +26,6 @@ class RecordKind(StrEnum):
     STAGED = "staged"
     COMMITTED = "committed"
     CONFIRMED = "confirmed"
-    RETIRED = "retired"
     DONE = "done"
     UNDO = "undo"
     ABORTED = "aborted"

@@ -19,6 +19,7 @@ import pytest
 
 import upgradeconverter
 from tests.support.modeldisk import ModelDisk
+from upgradeconverter.engine.places import ENGINE_FOLDER
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.plan import Attributes
@@ -161,7 +162,8 @@ class Switched(ModelDisk):
     Attributes:
         removed: the point that is not there.
         expected: kinds of the records that are going to be written, for those that come too early.
-        rival: whether somebody else takes the name at the rename that is `removed`, or would be, just before it.
+        rival: the rename just before which somebody else takes the name.
+        refused: paths of the calls that failed.
     """
 
     def __init__(self, removed: Point | None = None, expected: tuple[RecordKind, ...] = ()) -> None:
@@ -170,6 +172,8 @@ class Switched(ModelDisk):
         self.removed, self.expected = removed, expected
         self.rival: Point | None = None
         self.seen = Seen()
+        self.rival_came = False
+        self.refused: list[str] = []
         self._verb = ""
         self._later: list[Callable[[], None]] = []
         self._held: list[tuple[RecordKind, Callable[[], None]]] = []
@@ -177,6 +181,13 @@ class Switched(ModelDisk):
     def _is_removed(self, point: Point) -> bool:
         self.seen.first.setdefault(point, self.points)
         return point == self.removed
+
+    def _call(self, path: str) -> None:
+        try:
+            super()._call(path)
+        except OSError:
+            self.refused.append(path)
+            raise
 
     # --- syncs -------------------------------------------------------------------------------------------------------
 
@@ -225,11 +236,16 @@ class Switched(ModelDisk):
 
     def rename(self, source: str, target: str) -> None:
         """Do it; where a rival is let in he is quicker, and pays for it where nothing forbids to replace what is his."""
+        if ENGINE_FOLDER in target.split("/"):
+            # In there nobody else takes names.
+            super().rename(source, target)
+            return
         point = Point("replace", where("rename"))
         is_first = point not in self.seen.first
         removed = self._is_removed(point)
         if point == self.rival and is_first and self.find(target) is None:
             ModelDisk.write_file(self, target, RIVAL, Attributes())
+            self.rival_came = True
         if removed and self.find(target) is not None:
             ModelDisk.remove(self, target)
         super().rename(source, target)
@@ -269,11 +285,16 @@ class Switched(ModelDisk):
         """See each record before it is written, and each reading of the journal."""
         append, read = Journal.append, Journal.read
 
+        # Disks that power cuts leave are looked at meanwhile; their journals are none of this.
         def appending(journal: Journal, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
-            self._append_record(lambda: append(journal, txid, kind, payload), kind)
+            if journal.disk is self:
+                self._append_record(lambda: append(journal, txid, kind, payload), kind)
+            else:
+                append(journal, txid, kind, payload)
 
         def reading(journal: Journal, *, repair: bool) -> JournalView:
-            self.catch_up()
+            if journal.disk is self:
+                self.catch_up()
             return read(journal, repair=repair)
 
         with pytest.MonkeyPatch.context() as patch:

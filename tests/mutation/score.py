@@ -18,6 +18,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -28,16 +29,17 @@ from tests.mutation.stories import LIMIT, TALES, BrokenError, Story
 from tests.mutation.world import ARTIFACTS, DOMAINS
 from tests.powercut.sweep import commit
 from upgradeconverter import log
+from upgradeconverter.journal.record import RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GATE = 1.0
-KILLS = 8
+KILLS = 14
 FAILURES = 6
-TRIES = 24
-OTHERS = 8
+TRIES = 36
+OTHERS = 20
 FEW = 3
 THOROUGH = 6
 NEAR = 80
@@ -90,15 +92,17 @@ def _failing(story: Story, random: Random) -> Iterator[Story]:
 
 
 def _meddled(story: Story, random: Random) -> Iterator[Story]:
-    """Let somebody delete or write to what was published, after the process was killed."""
+    """Let somebody delete or write to what was published, after the process was killed while it was put into the trash."""
     if story.tale.name != "run":
         return
-    for killed in random.sample(range(story.trace().points // 4, story.trace().points), KILLS):
-        name = random.choice([each.names[1] for each in ARTIFACTS if len(each.names) > 1])
-        change = random.choice(("deleted", "written"))
-        for told in (story.told, _back(story)):
-            meddled = replace(story, told=told, killed=killed)
-            yield replace(meddled, deleted=name) if change == "deleted" else replace(meddled, written=name)
+    seen = story.trace()
+    for kind, (point, _) in zip(seen.kinds, seen.kept, strict=False):
+        if kind is not RecordKind.COMMITTED:
+            continue
+        for name in (each.names[1] for each in ARTIFACTS if len(each.names) > 1):
+            for told in (story.told, _back(story)):
+                meddled = replace(story, told=told, killed=point + random.randrange(1, 6))
+                yield random.choice((replace(meddled, deleted=name), replace(meddled, written=name)))
 
 
 @cache
@@ -113,7 +117,11 @@ def all_points(seed: int) -> dict[Point, tuple[Story, ...]]:
 
 def _some(point: Point, stories: list[Story]) -> tuple[Story, ...]:
     plain = [story for story in stories if story.is_undisturbed]
-    others = [story for story in stories if not story.is_undisturbed]
+    # Where the process died there is most to be seen that is not durable.
+    others = sorted(
+        (story for story in stories if not story.is_undisturbed), key=lambda story: story.killed < 0 or story.taken > 0
+    )
+    others = [story for pair in zip_longest(others, reversed(others)) for story in pair if story is not None][: len(others)]
     chosen = (*plain, *others[: max(OTHERS, TRIES - len(plain))])
     return tuple(sorted(chosen, key=lambda story: story.trace().points - story.trace().first[point]))
 
@@ -204,7 +212,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", default="", help="only points in whose name this is")
     parser.add_argument("--evidence", default=str(REPOSITORY / "docs/evidence/mutation.json"), help="where the result goes")
     options = parser.parse_args(argv)
-    began = time.monotonic()
+    began, tested = time.monotonic(), commit()
     # What the program says of itself thousands of times nobody reads.
     log.event = lambda *_, **__: None
     found = rows(options)
@@ -232,7 +240,7 @@ def main(argv: list[str]) -> int:
         "jobs": options.jobs,
         "seed": options.seed,
         "kernel": platform.release(),
-        "commit": commit(),
+        "commit": tested,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "rows": [asdict(row) for row in found],
     }

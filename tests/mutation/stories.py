@@ -89,6 +89,12 @@ TALES = (
         "second run", ("run two",), "run three", (End(("run three",), ("three", "one")), End(("rollback three",), ("two", "one")))
     ),
     Tale(
+        "rollback after a run that failed",
+        ("run two", "fail three"),
+        "rollback two",
+        (End(("rollback two",), ("one",)), End(("run two",), ("two",))),
+    ),
+    Tale(
         "rollback of the second run",
         ("run two", "run three"),
         "rollback three",
@@ -172,7 +178,7 @@ class Story:
 
     def tell(self, disk: Switched) -> None:
         """Start the program on the disk; what it refuses is part of the story."""
-        disk.fail_at, disk.fail_late, disk.fail_errno = (self.failing if self.failing >= 0 else None), self.late, errno.EIO
+        self._refuse(disk)
         with disk.recording():
             try:
                 start(disk, self.told)
@@ -182,6 +188,9 @@ class Story:
                 if self.failing < 0:
                     raise BrokenError("D4", f"{self.told} fails: {error!r}") from error
         disk.fail_at = None
+
+    def _refuse(self, disk: Switched) -> None:
+        disk.fail_at, disk.fail_late, disk.fail_errno = (self.failing if self.failing >= 0 else None), self.late, errno.EIO
 
     @cache  # noqa: B019 - stories live as long as the process
     def trace(self) -> Seen:
@@ -197,10 +206,13 @@ class Story:
         disk = Switched(removed)
         disk.take_over(self.disk())
         disk.rival = point
-        before = counted(disk)
+        before = counted(disk, own=False)
+        self._refuse(disk)
         with suppress(UpgradeConverterError, OSError), disk.recording():
             start(disk, self.told)
-        if lost := (before + Counter([RIVAL])) - counted(disk):
+        if disk.rival_came:
+            before[RIVAL] += 1
+        if lost := before - counted(disk):
             raise BrokenError("D1", f"replaced, and nowhere any more: {sorted(lost)}")
 
     # --- what must be true -------------------------------------------------------------------------------------------
@@ -215,7 +227,7 @@ class Story:
         """
         disk = Switched(removed, tuple(self.trace().kinds))
         disk.take_over(self.disk())
-        before = counted(disk)
+        before = counted(disk, own=False)
         at = 0
 
         def look(number: int) -> None:
@@ -236,7 +248,8 @@ class Story:
             raise
 
     def _judge_end(self, disk: Switched, before: Counter[bytes]) -> None:
-        is_sound = not disk.has_dropped
+        # What the disk refused to note down is not there, and the start said so.
+        is_sound = not disk.has_dropped and not {ENGINE_FOLDER, LEDGER} & set(disk.refused)
         was_open = bool(_journal(disk).open)
         for found in disk.survivors(limit=LIMIT):
             self.judge(found, before)
@@ -355,17 +368,14 @@ def settled(where: str, starts: tuple[str, ...]) -> ModelDisk:
     return disk
 
 
-def counted(disk: ModelDisk) -> Counter[bytes]:
-    """Return the contents of which each must stay somewhere, what was set aside included."""
-    rows = disk.snapshot()
-    return Counter({row[2] for row in rows if row[1] == "file" and row[2].startswith(_SOMEBODYS) and _is_kept(row[0])})
+def counted(disk: ModelDisk, *, own: bool = True) -> Counter[bytes]:
+    """Return contents of which each must stay somewhere, also set aside, and with `own` in trash and stage."""
+    places = ("/quarantine/", "/trash/", "/stage/") if own else ("/quarantine/",)
+    rows = (row for row in disk.snapshot() if row[1] == "file" and row[2].startswith(_SOMEBODYS))
+    return Counter({row[2] for row in rows if ENGINE_FOLDER not in row[0].split("/") or any(each in row[0] for each in places)})
 
 
 _SOMEBODYS = (b"application", b"content", b"first", b"second", b"file", b"written", RIVAL)
-
-
-def _is_kept(path: str) -> bool:
-    return folder_of("") not in path.split("/") or "/quarantine/" in path or "/trash/" in path or "/stage/" in path
 
 
 def looked(disk: ModelDisk, *, exact: bool) -> Snapshot:

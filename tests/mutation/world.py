@@ -6,9 +6,11 @@ but the disk, so that a story told twice is the same to the byte.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from upgradeconverter.engine.report import Report
 from upgradeconverter.engine.run import Run
 from upgradeconverter.engine.session import Session
 from upgradeconverter.engine.takeback import take_back
+from upgradeconverter.errors import DiskFailedError
 from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs.api import (
     Checkpoint,
@@ -203,19 +206,41 @@ def repeatable(disk: ModelDisk) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def refusing(disk: ModelDisk) -> Iterator[None]:
+    """Let the disk refuse once to publish something."""
+    rename = disk.rename
+    refused = False
+
+    def refuse(source: str, target: str) -> None:
+        nonlocal refused
+        if not refused and ENGINE_FOLDER not in target.split("/"):
+            refused = True
+            raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+        rename(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk, "rename", refuse)
+        yield
+
+
 def start(disk: ModelDisk, words: str) -> Report:
     """Start the program: `run LAYOUT`, `trial LAYOUT`, `confirm LAYOUT` or `rollback LAYOUT`.
 
-    `forget LAYOUT` is no start of it: somebody removes all that it wrote for itself.
+    `forget LAYOUT` is no start of it: somebody removes all that it wrote for itself. `fail LAYOUT` is a run that has to be put
+    back, since the disk refuses the first name outside of the engine's folders.
     """
     command, layout = words.split()
     if command == "forget":
         disk.remove(ENGINE_FOLDER)
+    if command == "fail":
+        with refusing(disk), suppress(DiskFailedError):
+            return start(disk, f"run {layout}")
     trial = Trial() if command == "trial" else None
     report = Report(command=command)
     with repeatable(disk):
         run = Run(session=Session(disk=disk, pack=PACK, agents={}, asked=layout, trial=trial), report=report)
-        if command == "forget":
+        if command in ("forget", "fail"):
             return report
         if command == "confirm":
             confirm(run)

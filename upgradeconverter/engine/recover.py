@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payload, sweep_home
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.errors import UnknownStateError, WedgedError
@@ -195,9 +195,8 @@ def settle(disk: Disk, view: JournalView) -> None:
     homes = dict.fromkeys(home for transaction in view.open for home in open_homes(transaction))
     if not homes and not (view.transactions and has_leftovers(disk, "")):
         return
-    disk.sync_file(JOURNAL)
-    disk.sync_directory(ENGINE_FOLDER)
-    for home in (*homes, ""):
+    # The root's file system holds the journal.
+    for home in dict.fromkeys(("", *homes)):
         if disk.find(home) is not None:
             disk.sync_filesystem(home)
 
@@ -215,7 +214,11 @@ def sweep_closed(disk: Disk, view: JournalView) -> None:
             continue
         for home in {*open_homes(transaction), ""}:
             if has_leftovers(disk, home):
+                is_garbage = any(disk.find(f"{folder_of(home)}/{name}") is not None for name in WORKING_FOLDERS)
                 sweep_home(disk, home, transaction.txid)
+                if is_garbage:
+                    # The journal may go next, and then nobody knows of it any more.
+                    disk.sync_filesystem(home)
 
 
 def has_leftovers(disk: Disk, home: str) -> bool:

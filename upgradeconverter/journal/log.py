@@ -3,7 +3,8 @@
 Calling sequence: `read` once at start; then `append` for each record. `archive` moves a journal without open transactions
 aside, so that the live one stays short.
 
-Guarantees: `append` returns only when the record is durable, the file's name included (J1). `read` cuts a torn tail (J3).
+Guarantees: `append` returns only when the record is durable, the file's name in its folder included (J1); the folder's own name
+is made durable by who makes it. `read` cuts a torn tail (J3).
 
 Errors: JournalDamagedError, JournalTooNewError; OSError from the disk.
 """
@@ -191,9 +192,7 @@ class Journal:
         try:
             self.disk.append(self.path, line)
             if not self._exists:
-                folder = self.path.rpartition("/")[0]
-                self.disk.sync_directory(folder)
-                self.disk.sync_directory(folder.rpartition("/")[0])
+                self.disk.sync_directory(self.path.rpartition("/")[0])
         except OSError:
             self._cut_back()
             raise

@@ -21,20 +21,19 @@ if TYPE_CHECKING:
 
 _LATE = 1_700_000_000_000_000_000  # later than any time of a small disk: the time of a run
 _OWN = "user.upgradeconverter."
-_WORKING = ("stage", "trash", "manifest")
 _MAY_STAY = {"journal", "journal.previous", "journal.before", "ledger", "stamp", "quarantine"}
 
 
-def settled(tree: Tree) -> Tree:
+def settled(tree: Tree, unsteady: tuple[str, ...] = ("", "vault")) -> Tree:
     """Return a tree without times that say when a run was, and without the engine's folders.
 
-    The times of folders in which these come and go are left out too: see the limits in `docs/durability.md`.
+    The times of folders in which these come and go are left out too (`unsteady`): see the limits in `docs/durability.md`.
     """
     return {
         path: {
             name: value
             for name, value in entry.items()
-            if name not in ("mtime", "atime") or (entry["mtime"] < _LATE and path not in ("", "vault"))
+            if name not in ("mtime", "atime") or (entry["mtime"] < _LATE and path not in unsteady)
         }
         for path, entry in tree.items()
         if ENGINE not in path.split("/")

@@ -17,6 +17,7 @@ VERBS = (
     "make_directory",
     "write_file",
     "make_link",
+    "make_hard_link",
     "copy",
     "rename",
     "set_attributes",

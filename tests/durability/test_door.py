@@ -115,6 +115,7 @@ NAMES = {
     "lsetxattr": "setxattr",
     "lremovexattr": "removexattr",
     "openat": "open",
+    "openat2": "open",
 }
 STORIES = {
     "run and rollback": ((), ("rollback",)),
@@ -136,7 +137,7 @@ def _seen(trace: Path) -> Iterator[str]:
 
 
 def _is_harmless(name: str, rest: str) -> bool:
-    if name in ("open", "openat"):
+    if name in ("open", "openat", "openat2"):
         return not re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest)
     if name == "ioctl":
         return "FS_IOC_SETFLAGS" not in rest and "FS_IOC_FSSETXATTR" not in rest and "FICLONE" not in rest

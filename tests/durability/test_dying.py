@@ -11,6 +11,7 @@ LOOKS = {
     "entries",
     "find",
     "is_immutable",
+    "is_lived_in",
     "is_open",
     "manifest",
     "read",
@@ -18,6 +19,7 @@ LOOKS = {
     "sha256",
     "space",
     "survey",
+    "tail",
     "vault_state",
 }
 

@@ -20,7 +20,7 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import xattr
 
@@ -36,6 +36,7 @@ _WRITABLE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NEEDS_ROOM = frozenset(
     {"open", "mkdir", "symlink", "link", "mknod", "rename", "write", "pwrite", "setxattr", "fsync", "fdatasync", "syncfs"}
 )
+_SETTING = (native._FS_IOC_SETFLAGS, native._FS_IOC_FSSETXATTR)
 _CHANGES = (
     "mkdir",
     "symlink",
@@ -55,7 +56,21 @@ _CHANGES = (
     "fsync",
     "fdatasync",
 )
-_LOOKS = ("stat", "lstat", "fstat", "scandir", "listdir", "read", "pread", "preadv", "lseek", "readlink", "fstatvfs", "dup")
+_LOOKS = (
+    "stat",
+    "lstat",
+    "fstat",
+    "scandir",
+    "listdir",
+    "read",
+    "pread",
+    "preadv",
+    "lseek",
+    "readlink",
+    "fstatvfs",
+    "dup",
+    "listxattr",
+)
 
 
 class Lasting(StrEnum):
@@ -133,7 +148,7 @@ class Door:
         """Return a call with a guard before it."""
 
         def guarded(*arguments: Any, **options: Any) -> Any:
-            code = self.code_for(kind, name)
+            code = None if _is_of_others(arguments) else self.code_for(kind, name)
             if code is not None:
                 raise _error(code, arguments)
             return call(*arguments, **options)
@@ -182,10 +197,10 @@ class Door:
         return guarded
 
     def guarded_ioctl(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `fcntl.ioctl` with a guard; only setting flags is a change."""
+        """Return `fcntl.ioctl` with a guard; only setting flags and projects is a change."""
 
         def guarded(fd: int, request: int, *arguments: Any) -> Any:
-            code = self.code_for(CHANGE if request == native._FS_IOC_SETFLAGS else LOOK, "ioctl")
+            code = self.code_for(CHANGE if request in _SETTING else LOOK, "ioctl")
             if code is not None:
                 raise _error(code, ())
             return call(fd, request, *arguments)
@@ -194,27 +209,46 @@ class Door:
 
 
 def _error(code: int, arguments: tuple[Any, ...]) -> OSError:
-    name = next((argument for argument in arguments if isinstance(argument, str | bytes)), None)
-    return OSError(code, os.strerror(code), name)
+    return OSError(code, os.strerror(code), _path(arguments))
+
+
+def _path(arguments: tuple[Any, ...]) -> str | bytes | None:
+    return next((argument for argument in arguments if isinstance(argument, str | bytes)), None)
+
+
+def _is_of_others(arguments: tuple[Any, ...]) -> bool:
+    """Return whether a look is at other processes: it is at no disk, and how many there are changes all the time."""
+    path = _path(arguments)
+    return path is not None and os.fsencode(path).startswith(b"/proc") and not os.fsencode(path).startswith(b"/proc/self/")
 
 
 class _Library:
     """The C library with guards; its calls tell by -1 and errno."""
 
+    # What `disk.native` calls; anything else has to be put here first.
+    _KINDS: ClassVar[dict[str, tuple[str, str]]] = {
+        "syncfs": (CHANGE, "syncfs"),
+        "renameat2": (CHANGE, "rename"),
+        "statx": (LOOK, "stat"),
+        "fstatfs": (LOOK, "fstatvfs"),
+    }
+
     def __init__(self, door: Door, real: Any) -> None:
-        self.syncfs = self._guard(door, "syncfs", real.syncfs)
-        self.renameat2 = self._guard(door, "rename", real.renameat2)
+        for function, (kind, name) in self._KINDS.items():
+            setattr(self, function, _guarded_by_errno(door, kind, name, getattr(real, function)))
 
-    @staticmethod
-    def _guard(door: Door, name: str, call: Callable[..., int]) -> Callable[..., int]:
-        def guarded(*arguments: Any) -> int:
-            code = door.code_for(CHANGE, name)
-            if code is not None:
-                ctypes.set_errno(code)
-                return -1
-            return call(*arguments)
 
-        return guarded
+def _guarded_by_errno(door: Door, kind: str, name: str, call: Callable[..., int]) -> Callable[..., int]:
+    """Return a function of the C library with a guard."""
+
+    def guarded(*arguments: Any) -> int:
+        code = None if _is_of_others(arguments) else door.code_for(kind, name)
+        if code is not None:
+            ctypes.set_errno(code)
+            return -1
+        return call(*arguments)
+
+    return guarded
 
 
 def _guards(door: Door) -> list[tuple[Any, str, Any]]:
@@ -236,6 +270,7 @@ def _guards(door: Door) -> list[tuple[Any, str, Any]]:
         (xattr, "setxattr", door.guard(CHANGE, "setxattr", xattr.setxattr)),
         (xattr, "removexattr", door.guard(CHANGE, "removexattr", xattr.removexattr)),
         (native, "_libc", _Library(door, native._libc)),
+        (native, "_syscall", _guarded_by_errno(door, LOOK, "open", native._syscall)),
     ]
 
 

@@ -325,6 +325,8 @@ class Executor:
         for step in self.steps:
             waiting = self.aside.get(step.number) or StepResult(step=step, status=ItemStatus.WAITING)
             self.results.setdefault(step.number, waiting)
+        with suppress(OSError):
+            self._restore_times(self._unchanged())
         self._tidy()
 
     @property

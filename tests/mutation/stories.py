@@ -83,6 +83,18 @@ TALES = (
     ),
     Tale("rollback", ("run two",), "rollback two", (End(("rollback two",), ("one",)), End(("run two",), ("two",)))),
     Tale("rollback of a trial", ("trial two",), "rollback two", (End(("rollback two",), ("one",)),)),
+    Tale(
+        "fallback",
+        ("trial two", "fallback two"),
+        "trial two",
+        (End(("trial two",), ("overtaken",)), End(("rollback two",), ("one, written",))),
+    ),
+    Tale(
+        "confirm after a fallback",
+        ("trial two", "fallback two", "trial two"),
+        "confirm two",
+        (End(("confirm two",), ("overtaken, confirmed",), straight=True), End(("rollback two",), ("one, written",))),
+    ),
     Tale("nothing to do", ("run two", "forget two"), "run two", (End(("run two",), ("two",)),)),
     # A rollback that was made again takes the run before back as well; from the first layout nothing leads to the third.
     Tale(
@@ -283,11 +295,12 @@ class Story:
         stray = facts.keys() - known_paths(self.where)
         if stray:
             raise BrokenError("D7", f"nobody's: {sorted(stray)}")
-        for names, whole, allowed in complete(self.where):
+        for names, wholes, allowed in complete(self.where, fallen="fallback two" in self.tale.before):
             found = {name: _below(facts, name) for name in names if name in facts}
             for name, inside in found.items():
-                wanted = whole if name == names[0] else {**whole, **allowed}
-                if inside not in (wanted, {**wanted, **allowed} if name == names[0] else wanted):
+                # Before a directory is renamed what is added to it is put there already.
+                wanted = [{**whole, **allowed} for whole in wholes] + (wholes if name == names[0] else [])
+                if inside not in wanted:
                     raise BrokenError("D2", f"{name} is partial: {inside}")
             if not found:
                 raise BrokenError("D1", f"{names[0]} is nowhere complete")
@@ -348,12 +361,16 @@ def _chosen(disk: ModelDisk, few: int, seed: int) -> list[ModelDisk]:
 
 _FINE: set[tuple[int, str, str, bool]] = set()
 _LABELS = {"one": "one", "two": "two", "trial": "two", "confirmed": "two", "three": "three"}
+_LABELS |= {"overtaken": "two", "overtaken, confirmed": "two", "one, written": "one"}
 _TREES = {
     "one": (),
     "two": ("run two",),
     "trial": ("trial two",),
     "confirmed": ("trial two", "confirm two"),
     "three": ("run two", "run three"),
+    "overtaken": ("trial two", "fallback two", "trial two"),
+    "overtaken, confirmed": ("trial two", "fallback two", "trial two", "confirm two"),
+    "one, written": ("trial two", "fallback two", "rollback two"),
 }
 
 
@@ -436,17 +453,24 @@ def _below(facts: dict[str, str], top: str) -> dict[str, str]:
 
 
 @cache
-def complete(where: str) -> tuple[tuple[tuple[str, ...], dict[str, str], dict[str, str]], ...]:
-    """Return of each artifact its names, what it is when it is complete, and what is added to that under a new name."""
-    facts = {row[0]: _fact(row) for row in tree(where, "one")}
-    return tuple(
-        (
-            each.names,
-            _below(facts, each.names[0]),
-            {f"/{name}": f"file {content!r} " for name, content in each.additions},
-        )
-        for each in ARTIFACTS
-    )
+def complete(where: str, *, fallen: bool) -> tuple[tuple[tuple[str, ...], list[dict[str, str]], dict[str, str]], ...]:
+    """Return of each artifact its names, all that it is when it is complete, and what is added to that under a new name.
+
+    There are more versions of it than one where both systems have written.
+    """
+    disks = [tree(where, "one")]
+    if fallen:
+        disks.append(looked(settled(where, ("trial two", "fallback two")), exact=False))
+    found = []
+    for each in ARTIFACTS:
+        added = {f"/{name}": f"file {content!r} " for name, content in each.additions}
+        wholes = []
+        for disk in disks:
+            facts = {row[0]: _fact(row) for row in disk}
+            versions = (_below(facts, name) for name in each.names if name in facts)
+            wholes += [{path: fact for path, fact in inside.items() if path not in added} for inside in versions]
+        found.append((each.names, wholes, added))
+    return tuple(found)
 
 
 def differences(first: Snapshot, second: Snapshot) -> str:

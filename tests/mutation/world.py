@@ -30,6 +30,7 @@ from upgradeconverter.packs.api import (
     Checkpoint,
     Copy,
     DiskState,
+    Divergence,
     Kind,
     Layout,
     LayoutOrder,
@@ -72,6 +73,12 @@ TREE: dict[str, bytes | Symlink | None] = {
     "vault/volumes/double": b"content that is there twice",
 }
 FORMAT = ("format", b"raw\n")
+# What both systems write while a trial waits.
+WRITTEN = {
+    "clear/file": b"content of the file, by the old system",
+    "clear/box/disk.img": b"content of the disk, by the old system",
+    "vault/volumes/box/disk.img": b"content of the disk, by the new system",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +143,20 @@ def _outside(state: DiskState) -> Proposal:
     return Proposal(migration="outside", operations=tuple(found))
 
 
+def _volume(name: str) -> Move:
+    return Move(
+        source=f"clear/{name}",
+        target=f"vault/volumes/{name}",
+        slot="vault/volumes",
+        additions=(FORMAT,) if name == "box" else (),
+        divergence=Divergence.NEWEST,
+    )
+
+
 def _inside(state: DiskState) -> Proposal:
     there = _there(state, CLEAR, SUMS, BAD)
     found: list[Operation] = []
-    for name in ("file", "box", "double"):
-        if f"clear/{name}" in there:
-            additions = (FORMAT,) if name == "box" else ()
-            found.append(Move(source=f"clear/{name}", target=f"vault/volumes/{name}", slot="vault/volumes", additions=additions))
+    found += [_volume(name) for name in ("file", "box", "double") if f"clear/{name}" in there]
     for folder, digest in (("sums", DIGEST), ("bad", WRONG)):
         if f"{folder}/{digest}" in there:
             target = f"vault/sums/{digest}"
@@ -224,13 +238,24 @@ def refusing(disk: ModelDisk) -> Iterator[None]:
         yield
 
 
+def fall_back(disk: ModelDisk) -> None:
+    """Let both systems write while a trial waits."""
+    for path, content in WRITTEN.items():
+        entry = disk.find(path)
+        assert entry is not None
+        disk._write(entry.identity, content)
+
+
 def start(disk: ModelDisk, words: str) -> Report:
     """Start the program: `run LAYOUT`, `trial LAYOUT`, `confirm LAYOUT` or `rollback LAYOUT`.
 
-    `forget LAYOUT` is no start of it: somebody removes all that it wrote for itself. `fail LAYOUT` is a run that has to be put
-    back, since the disk refuses the first name outside of the engine's folders.
+    `forget LAYOUT` is no start of it: somebody removes all that it wrote for itself; nor is `fallback LAYOUT`: the old system
+    goes on with a file and a tree, and the new one had written to the tree. `fail LAYOUT` is a run that has to be put back,
+    since the disk refuses the first name outside of the engine's folders.
     """
     command, layout = words.split()
+    if command == "fallback":
+        fall_back(disk)
     if command == "forget":
         disk.remove(ENGINE_FOLDER)
     if command == "fail":
@@ -240,7 +265,7 @@ def start(disk: ModelDisk, words: str) -> Report:
     report = Report(command=command)
     with repeatable(disk):
         run = Run(session=Session(disk=disk, pack=PACK, agents={}, asked=layout, trial=trial), report=report)
-        if command in ("forget", "fail"):
+        if command in ("forget", "fail", "fallback"):
             return report
         if command == "confirm":
             confirm(run)

@@ -17,6 +17,7 @@ LOOKS = {
     "read",
     "same_content",
     "sha256",
+    "silent",
     "space",
     "survey",
     "tail",

@@ -63,12 +63,17 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Tale:
-    """What a story is about: starts that came before, the one that is told, and how it may go on."""
+    """What a story is about: starts that came before, the one that is told, and how it may go on.
+
+    Attributes:
+        out_of_date: contents that may go, since the old system, which had them, went on with them.
+    """
 
     name: str
     before: tuple[str, ...]
     told: str
     ends: tuple[End, ...]
+    out_of_date: tuple[bytes, ...] = ()
 
 
 RUN = (End(("run two",), ("two",)), End(("rollback two",), ("one",)))
@@ -87,13 +92,18 @@ TALES = (
         "fallback",
         ("trial two", "fallback two"),
         "trial two",
-        (End(("trial two",), ("overtaken",)), End(("rollback two",), ("one, written",))),
+        (End(("trial two",), ("overtaken",), straight=True), End(("rollback two",), ("one, written",))),
+        out_of_date=(b"content of the file",),
     ),
     Tale(
         "confirm after a fallback",
         ("trial two", "fallback two", "trial two"),
         "confirm two",
-        (End(("confirm two",), ("overtaken, confirmed",), straight=True), End(("rollback two",), ("one, written",))),
+        # What counts once it is confirmed is what comes back from then on.
+        (
+            End(("confirm two",), ("overtaken, confirmed",), straight=True),
+            End(("rollback two",), ("one, written", "one, after it was confirmed")),
+        ),
     ),
     Tale("nothing to do", ("run two", "forget two"), "run two", (End(("run two",), ("two",)),)),
     # A rollback that was made again takes the run before back as well; from the first layout nothing leads to the third.
@@ -218,7 +228,7 @@ class Story:
         disk = Switched(removed)
         disk.take_over(self.disk())
         disk.rival = point
-        before = counted(disk, own=False)
+        before = counted(disk, own=False) - Counter(self.tale.out_of_date)
         self._refuse(disk)
         with suppress(UpgradeConverterError, OSError), disk.recording():
             start(disk, self.told)
@@ -239,7 +249,7 @@ class Story:
         """
         disk = Switched(removed, tuple(self.trace().kinds))
         disk.take_over(self.disk())
-        before = counted(disk, own=False)
+        before = counted(disk, own=False) - Counter(self.tale.out_of_date)
         at = 0
 
         def look(number: int) -> None:
@@ -361,7 +371,7 @@ def _chosen(disk: ModelDisk, few: int, seed: int) -> list[ModelDisk]:
 
 _FINE: set[tuple[int, str, str, bool]] = set()
 _LABELS = {"one": "one", "two": "two", "trial": "two", "confirmed": "two", "three": "three"}
-_LABELS |= {"overtaken": "two", "overtaken, confirmed": "two", "one, written": "one"}
+_LABELS |= {"overtaken": "two", "overtaken, confirmed": "two", "one, written": "one", "one, after it was confirmed": "one"}
 _TREES = {
     "one": (),
     "two": ("run two",),
@@ -371,6 +381,7 @@ _TREES = {
     "overtaken": ("trial two", "fallback two", "trial two"),
     "overtaken, confirmed": ("trial two", "fallback two", "trial two", "confirm two"),
     "one, written": ("trial two", "fallback two", "rollback two"),
+    "one, after it was confirmed": ("trial two", "fallback two", "trial two", "confirm two", "rollback two"),
 }
 
 

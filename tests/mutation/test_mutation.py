@@ -43,10 +43,17 @@ def test_what_is_removed_is_missed() -> None:
     assert [row.point for row in rows if not row.caught or row.defect] == [], _said(rows)
 
 
-def test_nothing_is_removed() -> None:
+@pytest.mark.parametrize("name", ["confirm", "fallback", "confirm after a fallback"])
+def test_nothing_is_removed(name: str) -> None:
     """A story in which nothing is removed breaks no promise wherever the power is cut, so that a catch means something."""
-    story = next(story for story in _plain() if story.tale.name == "confirm")
+    story = next(story for story in _plain() if story.tale.name == name)
     story.sweep(None, 0, few=2)
+
+
+def test_rollback_while_a_trial_is_settled_anew() -> None:
+    """Taking back what a power cut left of that leads to the first layout, wherever that is cut as well, and says so."""
+    tale = next(story.tale for story in _plain() if story.tale.name == "fallback")
+    Story(tale, "one disk", "rollback two", killed=17, taken=2).sweep(None, 0, few=3)
 
 
 def _plain() -> list[Story]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.modeldisk import ModelDisk, Symlink
+from upgradeconverter.engine import ledger
 from upgradeconverter.engine.confirm import confirm
 from upgradeconverter.engine.convert import convert
 from upgradeconverter.engine.places import ENGINE_FOLDER
@@ -73,8 +74,12 @@ TREE: dict[str, bytes | Symlink | None] = {
     "vault/volumes/double": b"content that is there twice",
 }
 FORMAT = ("format", b"raw\n")
+# A history of more bytes than this is put aside.
+_LONG_HISTORY = 6000
 # What both systems write while a trial waits.
 WRITTEN = {
+    "old/tree/a": b"first of the tree, by the old system",
+    "new/tree/a": b"first of the tree, by the new system",
     "clear/file": b"content of the file, by the old system",
     "clear/box/disk.img": b"content of the disk, by the old system",
     "vault/volumes/box/disk.img": b"content of the disk, by the new system",
@@ -131,7 +136,7 @@ def _outside(state: DiskState) -> Proposal:
     if "old/app.json" in there:
         found.append(Move(source="old/app.json", target="new/app.json", slot="new", labels=(("owner", "app"),)))
     if "old/tree" in there:
-        found.append(Move(source="old/tree", target="new/tree", slot="new", additions=(FORMAT,), also_retire=()))
+        found.append(Move(source="old/tree", target="new/tree", slot="new", additions=(FORMAT,), divergence=Divergence.TARGET))
     if "new/version" not in there:
         found.append(Write(target="new/version", content=b"2\n", slot="new"))
     if "links/current" not in there:
@@ -217,6 +222,7 @@ def repeatable(disk: ModelDisk) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(secrets, "token_hex", token)
+        patch.setattr(ledger, "LIMIT", _LONG_HISTORY)
         yield
 
 

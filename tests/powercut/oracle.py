@@ -37,7 +37,7 @@ def moves_of(case: Case) -> Moves:
         if line.startswith("+ ") and " <= " in line:
             new, old = line.removeprefix("+ ").split(" <= ")
             news, olds = new.split("/"), old.split("/")
-            while news[-1] == olds[-1]:
+            while len(olds) > 1 and news[-1] == olds[-1]:
                 news.pop()
                 olds.pop()
             found["/".join(olds), "/".join(news)] = None

@@ -29,6 +29,8 @@ from tests.mutation.stories import LIMIT, TALES, BrokenError, Story
 from tests.mutation.world import ARTIFACTS, DOMAINS
 from tests.powercut.sweep import commit
 from upgradeconverter import log
+from upgradeconverter.engine.places import JOURNAL
+from upgradeconverter.journal.log import Journal
 from upgradeconverter.journal.record import RecordKind
 
 if TYPE_CHECKING:
@@ -38,11 +40,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 GATE = 1.0
 KILLS = 14
 FAILURES = 6
+TORN = 3
 TRIES = 36
 OTHERS = 20
 FEW = 3
 THOROUGH = 6
 NEAR = 80
+CLOSE = 12
 UNREACHED = "no story comes by"
 
 
@@ -64,7 +68,11 @@ def all_stories(seed: int) -> tuple[Story, ...]:
     """Return the stories: each tale undisturbed, then a choice of those that are disturbed, the same for the same seed."""
     random = Random(seed)  # noqa: S311 - choices that can be repeated
     plain = [Story(tale, where, tale.told) for tale in TALES for where in DOMAINS]
-    disturbed = [story for each in plain for story in (*_stopped(each, random), *_failing(each, random), *_meddled(each, random))]
+    disturbed = [
+        story
+        for each in plain
+        for story in (*_stopped(each, random), *_torn(each, random), *_failing(each, random), *_meddled(each, random))
+    ]
     random.shuffle(disturbed)
     return (*plain, *disturbed)
 
@@ -80,6 +88,17 @@ def _stopped(story: Story, random: Random) -> Iterator[Story]:
     for killed in (*points, *(point for point, _ in random.sample(seen.kept, min(KILLS // 2, len(seen.kept))))):
         for told in dict.fromkeys((story.told, _back(story))):
             yield replace(story, told=told, killed=killed, taken=random.choice((0, 0, 1, 2, 3, 4, 5, 6)))
+
+
+def _torn(story: Story, random: Random) -> Iterator[Story]:
+    """Cut the power in the middle of a record, so that half of it is found."""
+    for killed, _ in random.sample(story.trace().kept, min(TORN, len(story.trace().kept))):
+        for taken in range(1, LIMIT):
+            torn = replace(story, killed=killed, taken=taken)
+            if Journal(torn.disk(), JOURNAL).read(repair=False).torn is not None:
+                holed = replace(torn, holed=True)
+                yield from (torn, replace(torn, told=_back(torn)), holed, replace(holed, told=_back(torn)))
+                break
 
 
 def _failing(story: Story, random: Random) -> Iterator[Story]:
@@ -135,13 +154,15 @@ def missing(points: Iterable[Point]) -> tuple[str, ...]:
 def judge(point: Point, stories: Sequence[Story]) -> Row:
     """Tell stories without a point until one of them comes out wrong."""
     defect = ""
-    for story, few in [(story, FEW) for story in stories] + [(story, LIMIT) for story in stories[:THOROUGH]]:
+    turns = [(story, FEW, NEAR) for story in stories]
+    turns += [(story, LIMIT, CLOSE) for story in stories] + [(story, LIMIT, NEAR) for story in stories[:THOROUGH]]
+    for story, few, far in turns:
         first = story.trace().first[point]
         try:
             if point.what == "replace":
                 story.let_in_a_rival(point, point)
             else:
-                story.sweep(point, first, first + NEAR, few=few)
+                story.sweep(point, first, first + far, few=few)
         except BrokenError as error:
             problem = _without_removal(story, point, error.at, few)
             if problem:

@@ -139,6 +139,7 @@ class Story:
         killed: point of the tale's start at which an earlier process died; -1 when none did.
         taken: which of the disks a power cut may leave there was found; 0 when it was not cut, and all is there, durable or not.
         told: what is started.
+        holed: whether the record that was being written then has its end, and zeros where its beginning never reached the disk.
         deleted, written: paths that somebody deleted or wrote to after that.
         failing: number of the call that the disk refuses; -1 when there is none.
         late: whether what it refused to sync has reached the disk nevertheless.
@@ -149,6 +150,7 @@ class Story:
     told: str
     killed: int = -1
     taken: int = 0
+    holed: bool = False
     deleted: str = ""
     written: str = ""
     failing: int = -1
@@ -159,6 +161,7 @@ class Story:
         words = [self.tale.name if self.told == self.tale.told else f"{self.told} after {self.tale.name}", self.where]
         if self.killed >= 0:
             words.append(f"power cut ({self.taken}) at {self.killed}" if self.taken else f"killed at {self.killed}")
+            words += ["with a hole in the journal"] * self.holed
         words += [f"{self.deleted} deleted"] * bool(self.deleted) + [f"{self.written} written to"] * bool(self.written)
         if self.failing >= 0:
             words.append(f"call {self.failing} refused" + ", but done" * self.late)
@@ -187,6 +190,8 @@ class Story:
                 start(dying, self.tale.told)
             found = list(dying.survivors(limit=LIMIT, seed=self.killed)) if self.taken else [dying]
             disk = found[(self.taken - 1) % len(found)]
+            if self.holed:
+                _punch(disk, dying.read(JOURNAL, FOREVER))
         if self.is_quiet:
             return disk
         disk = disk.clone()
@@ -339,9 +344,10 @@ class Story:
         if not any(one == other for one, other in zip(accepted, found, strict=True)):
             promise = "D5" if end.starts[-1].startswith("rollback") else "D4"
             raise BrokenError(promise, f"{end.starts[-1]} does not lead to {end.trees[0]}:{differences(accepted[0], found[0])}")
+        self._require_clean(disk, end)
         if not refused:
-            # What refuses changes nothing, not even a mark that is out of date, or garbage; the next start does.
-            self._require_clean(disk, end)
+            # What refuses changes nothing, not even a mark that is out of date; the next start does.
+            self._require_told(disk, end)
         if end.starts[-1].startswith("run") and not disk.changes % 4:
             # On trial what fails its digest is looked at by each start.
             quiet = disk.whole()
@@ -353,9 +359,13 @@ class Story:
         left = [f"{folder_of(home)}/{name}" for home in DOMAINS[self.where] for name in WORKING_FOLDERS]
         if found := [path for path in left if disk.find(path) is not None]:
             raise BrokenError("D4", f"left behind after {end.starts[-1]}: {found}")
+        if _journal(disk).open:
+            raise BrokenError("D4", f"after {end.starts[-1]} a transaction is open")
+
+    def _require_told(self, disk: ModelDisk, end: End) -> None:
         view = _journal(disk)
-        if view.open or bool(view.waiting) != (disk.find(WAITING) is not None):
-            raise BrokenError("D4", f"after {end.starts[-1]} a transaction is open, or the mark of a trial is wrong")
+        if bool(view.waiting) != (disk.find(WAITING) is not None):
+            raise BrokenError("D4", f"after {end.starts[-1]} the mark of a trial is wrong")
         told = Session(disk=disk, pack=PACK, agents={}).carried_label()
         if told not in {_LABELS[name] for name in end.trees}:
             raise BrokenError("D4", f"after {end.starts[-1]} the stamp says layout {told}")
@@ -436,6 +446,15 @@ def remembered(disk: ModelDisk) -> Snapshot:
 
 def _has_own_time(path: str) -> bool:
     return not path or ENGINE_FOLDER in path.split("/") or path in _NEW
+
+
+def _punch(disk: ModelDisk, whole: bytes) -> None:
+    """Give a disk that was found with half a record the other half of it."""
+    inode = disk._need(JOURNAL)
+    torn = disk.read(JOURNAL, FOREVER)
+    good = torn.rfind(b"\n") + 1
+    disk._write(inode, torn[:good] + bytes(len(torn) - good) + whole[len(torn) :])
+    disk.settle()
 
 
 def _ledger(disk: ModelDisk) -> Snapshot:

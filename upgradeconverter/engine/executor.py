@@ -401,6 +401,11 @@ class Executor:
         for home in sorted({*self.homes, ""}, key=len, reverse=True):
             sweep_home(self.disk, home, self.txid)
 
+    def _sweep_for_good(self) -> None:
+        """Sweep before `aborted` is written: when that was the last one of a run, nobody may ever look for what is left."""
+        self.sweep()
+        self._sync(folder_of(home) for home in (*self.homes, ""))
+
     # --- back ----------------------------------------------------------------------------------------------------------
 
     def _put_back(self, error: OSError) -> None:
@@ -422,7 +427,7 @@ class Executor:
     def _abandon(self) -> None:
         for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
-        self.sweep()
+        self._sweep_for_good()
         self._restore_times(self.touched)
         self.machine.move("abandon")
 
@@ -447,7 +452,7 @@ class Executor:
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
         for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
-        self.sweep()
+        self._sweep_for_good()
         self._restore_times(self.touched)
         self.machine.move("undone")
 

@@ -224,6 +224,8 @@ class Journal:
     def discard(self) -> None:
         """Delete a journal without open transactions, durably."""
         if self._exists:
+            # What its last transaction left in the folder must be gone for good before nobody knows of it any more.
+            self.disk.sync_directory(self.path.rpartition("/")[0])
             self.disk.remove(self.path)
             self.disk.sync_directory(self.path.rpartition("/")[0])
         self._forget()

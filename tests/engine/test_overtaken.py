@@ -5,6 +5,8 @@ Volumes go by what is newest, the containerd store by what lies at the target, v
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.support.olddisk import (
     unsynced,
     write,
 )
+from upgradeconverter.errors import EXIT_DONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +195,21 @@ def test_deleted_by_the_new_system(top: Path) -> None:
     (top / TARGETS[0]).unlink()
     assert _left(_do(top, "confirm")[1]) == {IMAGE: "ChangedMeanwhile"}
     assert (top / IMAGE).exists()
+
+
+@pytest.mark.parametrize("item", EVERY)
+def test_deleted_by_the_old_system(top: Path, item: Item) -> None:
+    """A trial of which the old system deleted something is taken back all the same; the only one left is set aside and named."""
+    path, _, new = item
+    (shutil.rmtree if (top / path).is_dir() else os.unlink)(top / path)
+    inside = contents(str(top))
+    status, document = _do(top, "rollback")
+    assert (status, list(_left(document).values())) == (EXIT_DONE, ["Diverged"])
+    assert not (top / new).exists()
+    assert not any((top / target).exists() for target in TARGETS)
+    assert {each for each in inside if "snapshotid" not in each} & contents(str(top)).keys()
+    assert _do(top, "rollback")[1]["error"]["code"] == "NothingToRollBack"
+    assert _do(top, "--trial")[0] == 0
 
 
 def test_another_file_in_place_of_a_second_name(tmp_path: Path, vault: FakeVault) -> None:

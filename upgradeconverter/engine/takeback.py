@@ -155,6 +155,8 @@ def _remember(run: Run, layout: str) -> None:
 def _forget(run: Run) -> None:
     """Let a journal go that was taken back as a whole, once nothing of it is left anywhere."""
     view = run.journal.read(repair=True)
+    if view.open or view.waiting:
+        return
     for home in dict.fromkeys(home for t in view.transactions for home in open_homes(t) if home):
         if not is_reachable(run.disk, home):
             run.report.warn(f"{home} cannot be reached any more; what may be left there is removed by a later start")

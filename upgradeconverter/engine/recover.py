@@ -203,8 +203,15 @@ def settle(disk: Disk, view: JournalView) -> None:
 
 def _can_undo(executor: Executor) -> bool:
     """Return whether every step can still be taken back; else what is finished has to be turned round."""
-    who = ((step.shape, executor.work.who(step, ours_only=True)) for step in executor.steps)
-    return all(decide(shape, RecordKind.UNDO, found) is not Verdict.REFUSE for shape, found in who)
+    waits = executor.trial and executor.machine.state is State.COMMITTED
+    return all(_can_undo_step(executor, step, waits=waits) for step in executor.steps)
+
+
+def _can_undo_step(executor: Executor, step: Step, *, waits: bool) -> bool:
+    who = executor.work.who(step, ours_only=True)
+    # A source that is gone was deleted by the old system while a trial waits, and put away by us otherwise.
+    is_retired = step.shape is Shape.COPY and who == "..T." and not waits
+    return not is_retired and decide(step.shape, RecordKind.UNDO, who) is not Verdict.REFUSE
 
 
 def sweep_closed(disk: Disk, view: JournalView) -> None:

@@ -119,7 +119,7 @@ def test_only_the_old_one_changed(top: Path, item: Item) -> None:
     path, old, new = item
     _append(top / old, b" old")
     planned = _do(top, "plan")[1]
-    assert [step["source"] for step in planned["items"]] == [_artifact(item)]
+    assert {step["source"]: step["operation"] for step in planned["items"]} == {_artifact(item): "Retire", path: "Move"}
     status, document = _do(top, "--trial")
     assert (status, _left(document)) == (0, {})
     assert {step["source"]: step["status"] for step in document["items"]} == {_artifact(item): "done", path: "waiting"}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
-from upgradeconverter.engine.overtaken import look, pending_sources
+from upgradeconverter.engine.overtaken import look, pending_sources, sources_of, without
 from upgradeconverter.engine.places import ENGINE_FOLDER
 from upgradeconverter.engine.recover import FORWARD, OVERTAKEN, about, open_homes, recover
 from upgradeconverter.engine.remember import note, noting, section, stamp
@@ -43,8 +43,9 @@ def audit(run: Run, phase: str) -> None:
     """Fill the report with what `convert` would do; changes nothing (D6)."""
     view = run.journal.read(repair=False)
     run.report.details.update(open_details(view))
-    if _mind_the_trial(run, view).steps:
-        run.report.warn("what the old system went on with is taken back first, and then converted anew; that is not shown here")
+    overtaken = _mind_the_trial(run, view, phase)
+    if overtaken.steps:
+        run.session = _settled(run, view, overtaken)
     for each in run.session.phases(phase):
         plan = _make_plan(run, each)
         _take(run, plan, each)
@@ -63,8 +64,10 @@ def open_details(view: JournalView) -> dict[str, Any]:
     return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
 
 
-def _mind_the_trial(run: Run, view: JournalView) -> Plan:
+def _mind_the_trial(run: Run, view: JournalView, phase: str) -> Plan:
     """Leave out what waits for confirmation already; returns what of it has to be taken back first.
+
+    Nothing is taken back that cannot be converted anew: what the trial made of it may be all that is usable.
 
     Raises:
         TrialWaitsError: another layout is asked for meanwhile.
@@ -73,13 +76,26 @@ def _mind_the_trial(run: Run, view: JournalView) -> Plan:
     layouts = {str(about(transaction).get("target", "")) for transaction in view.waiting}
     if layouts - {wanted}:
         raise TrialWaitsError(", ".join(sorted(layouts - {wanted})), wanted)
-    plan = look(run.disk, run.journal, view, pack=run.session.pack.name, layout=wanted)
+    phases = frozenset(each.name for each in run.session.phases(phase))
+    plan = look(run.disk, run.journal, view, phases, pack=run.session.pack.name, layout=wanted)
     if view.waiting:
         _take_pending(run, view)
+    while plan.steps:
+        session = _settled(run, view, plan)
+        fewer = without(plan, view, [session.make_plan(each.name) for each in session.phases(phase)])
+        if fewer == plan:
+            break
+        plan = fewer
     if plan.steps or plan.skips:
         run.plans[_TRIAL] = plan
         run.show()
     return plan
+
+
+def _settled(run: Run, view: JournalView, overtaken: Plan) -> Session:
+    """Return the session as it will be once what the old system has overtaken is taken back."""
+    again = {path for paths in sources_of(view, overtaken).values() for path in paths}
+    return replace(run.session, pending=run.session.pending - again, leaving=overtaken.steps)
 
 
 def _take_pending(run: Run, view: JournalView) -> None:
@@ -132,8 +148,12 @@ def convert(run: Run, phase: str) -> None:
     with failing_on_record(run, phase):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
-        overtaken = _mind_the_trial(run, run.journal.read(repair=True))
-        if overtaken.steps and (_is_vault_ready(run, phase) or not any(step.source_home for step in overtaken.steps)):
+        overtaken = _mind_the_trial(run, run.journal.read(repair=True), phase)
+        if overtaken.steps:
+            blocked = _blocked(run, phase)
+            if blocked is not None:
+                _refuse_phase(run, blocked)
+                return
             carry_out(run, overtaken, _TRIAL, OVERTAKEN)
             _take_pending(run, run.journal.read(repair=True))
         for each in run.session.phases(phase):
@@ -155,7 +175,7 @@ def convert(run: Run, phase: str) -> None:
 def _recover(run: Run, view: JournalView, phase: str) -> bool:
     """Finish what an earlier start left open; False when that has to wait for a later phase."""
     if view.open:
-        blocked = next((p for e in run.session.phases(phase) if (p := run.session.vault_problem(e)) is not None), None)
+        blocked = _blocked(run, phase)
         vault_homes = {home for transaction in view.open for home in open_homes(transaction) if home}
         if vault_homes and (blocked is not None or not any(e.needs_vault for e in run.session.phases(phase))):
             if blocked is not None:
@@ -171,10 +191,9 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
     return True
 
 
-def _is_vault_ready(run: Run, phase: str) -> bool:
-    """Return whether this start is one that may touch the vault, and can."""
-    phases = run.session.phases(phase)
-    return any(each.needs_vault for each in phases) and all(run.session.vault_problem(each) is None for each in phases)
+def _blocked(run: Run, phase: str) -> UpgradeConverterError | None:
+    """Return why this start must not touch the vault although a phase of it needs that, or None."""
+    return next((problem for each in run.session.phases(phase) if (problem := run.session.vault_problem(each)) is not None), None)
 
 
 def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:

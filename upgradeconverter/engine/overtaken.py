@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.executor import is_reachable
 from upgradeconverter.engine.places import parent
-from upgradeconverter.engine.recover import executor_of, open_homes, steps_of
+from upgradeconverter.engine.recover import about, copies_of, executor_of, open_homes, steps_of
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
@@ -25,7 +25,7 @@ from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Wave
 from upgradeconverter.planning.facts import attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.engine.steps import Work
@@ -51,12 +51,16 @@ def pending_sources(view: JournalView) -> frozenset[str]:
     return frozenset(step.source for t in view.waiting for step in steps_of(view, t) if step.source is not None)
 
 
-def look(disk: Disk, journal: Journal, view: JournalView, *, pack: str, layout: str) -> Plan:
-    """Return the plan that takes back what the old system has overtaken; its skips name what has diverged."""
+def look(disk: Disk, journal: Journal, view: JournalView, phases: frozenset[str], *, pack: str, layout: str) -> Plan:
+    """Return the plan that takes back what the old system has overtaken; its skips name what has diverged.
+
+    Looks only at what was converted in one of the phases, for only those can convert it anew.
+    """
     steps: list[Step] = []
     skips: list[Skip] = []
     for transaction in view.waiting:
-        if not all(is_reachable(disk, home) for home in open_homes(transaction)):
+        is_reached = all(is_reachable(disk, home) for home in open_homes(transaction))
+        if about(transaction).get("phase") not in phases or not is_reached:
             continue
         work = executor_of(disk, journal, view, transaction).work
         for group in _groups(view, transaction):
@@ -72,6 +76,32 @@ def look(disk: Disk, journal: Journal, view: JournalView, *, pack: str, layout: 
     numbered = tuple(_placed(step, number, keys.index(step.takes_back) + 1) for number, step in enumerate(steps))
     waves = (Wave(steps=numbered, touched=_times(disk, numbered)),) if numbered else ()
     return Plan(pack=pack, source=layout, target=layout, waves=waves, skips=tuple(skips))
+
+
+def sources_of(view: JournalView, plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return for each group that a plan takes back the sources that are to be converted anew."""
+    keys = dict.fromkeys(step.takes_back for step in plan.steps)
+    return {key: tuple(step.source or "" for step in copies_of(view, key)) for key in keys}
+
+
+def without(plan: Plan, view: JournalView, anew: Iterable[Plan]) -> Plan:
+    """Return a plan that takes back only what the plans that come after it convert anew; of the rest the trial stands."""
+    anew = tuple(anew)
+    converted = {step.source for each in anew for step in each.steps if step.target is not None or step.twin is not None}
+    why = {skip.path: f"{skip.reason.value}: {skip.detail}" for each in anew for skip in each.skips}
+    stuck = {key: paths for key, paths in sources_of(view, plan).items() if not converted.issuperset(paths)}
+    if not stuck:
+        return plan
+    steps = tuple(step for step in plan.steps if step.takes_back not in stuck)
+    waves = tuple(replace(wave, steps=steps) for wave in plan.waves if steps)
+    skips = tuple(_stuck(step, why) for key in stuck for step in copies_of(view, key))
+    return replace(plan, waves=waves, skips=(*plan.skips, *skips))
+
+
+def _stuck(step: Step, why: Mapping[str, str]) -> Skip:
+    problem = why.get(step.source or "", "it is not what is converted")
+    detail = f"it is not what {step.target} was made of any more, and cannot be converted anew ({problem}); that one stays"
+    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
 
 
 def _groups(view: JournalView, transaction: Transaction) -> Iterable[_Group]:

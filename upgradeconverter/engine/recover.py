@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payload, sweep_home
-from upgradeconverter.engine.places import WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.steps import StepRefusedError, check_source
 from upgradeconverter.errors import UnknownStateError, WedgedError
@@ -55,6 +55,12 @@ def is_forward(transaction: Transaction) -> bool:
     return str(about(transaction).get("direction", FORWARD)) == FORWARD
 
 
+def is_trial_lost(disk: Disk, view: JournalView) -> bool:
+    """Return whether a trial waits of which the journal knows nothing: somebody has deleted or replaced that."""
+    trials = (transaction for transaction in view.transactions if (transaction.payload(RecordKind.BEGIN) or {}).get("trial"))
+    return disk.find(WAITING) is not None and not any(trials)
+
+
 def open_homes(transaction: Transaction) -> tuple[str, ...]:
     """Return the homes of the domains that a transaction lies in; all must be there before it is touched."""
     return homes_of(steps_from_payload(transaction.payload(RecordKind.BEGIN) or {"steps": []}))
@@ -65,6 +71,13 @@ def steps_of(view: JournalView, transaction: Transaction) -> tuple[Step, ...]:
     payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
     gone = _taken_back(view)
     return tuple(step for step in steps_from_payload(payload) if f"{transaction.txid}/{step.group}" not in gone)
+
+
+def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
+    """Return the copies of a trial's group, as `Step.takes_back` names it."""
+    txid, _, number = group.partition("/")
+    waiting = (step for transaction in view.waiting if transaction.txid == txid for step in steps_of(view, transaction))
+    return tuple(step for step in waiting if step.shape is Shape.COPY and str(step.group) == number)
 
 
 def _taken_back(view: JournalView) -> frozenset[str]:
@@ -148,10 +161,23 @@ def _recover_all(
     disk: Disk, journal: Journal, view: JournalView, concerned: Iterable[Transaction], *, undo: bool
 ) -> tuple[Recovery, ...]:
     pairs = [(transaction, executor_of(disk, journal, view, transaction)) for transaction in concerned]
-    judged = [(transaction, executor, judge(executor, transaction.last)) for transaction, executor in pairs]
+    judged = [(transaction, executor, *judge(executor, transaction.last)) for transaction, executor in pairs]
+    lost = {executor.txid for _, executor in pairs if _has_lost_its_cause(view, executor)}
     return tuple(
-        _recover_one(transaction, executor, *judgement, undo=undo) for transaction, executor, judgement in reversed(judged)
+        _recover_one(transaction, executor, Verdict.BACK if executor.txid in lost else verdict, alone, undo=undo)
+        for transaction, executor, verdict, alone in reversed(judged)
     )
+
+
+def _has_lost_its_cause(view: JournalView, executor: Executor) -> bool:
+    """Return whether what the old system went on with is gone again: what was to make way for it is the only one then."""
+    keys = {step.takes_back for step in executor.steps if step.takes_back}
+    return any(not _is_of_its_kind(executor.disk, step) for key in keys for step in copies_of(view, key))
+
+
+def _is_of_its_kind(disk: Disk, step: Step) -> bool:
+    entry = disk.find(step.source or "")
+    return entry is not None and (step.expected is None or entry.kind.value == step.expected.kind)
 
 
 def _recover_one(

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.layout import Layout
     from upgradeconverter.model.operation import Proposal, Skip
-    from upgradeconverter.model.plan import Plan, Trial
+    from upgradeconverter.model.plan import Plan, Step, Trial
 
 
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
@@ -59,6 +59,7 @@ class Session:
         carried: layout that the disk is known to carry, None to read it from the stamp.
         trial: how to plan a trial, None for a conversion that lasts at once.
         pending: sources that wait for a trial to be confirmed.
+        leaving: what is going to be put away before anything is planned.
     """
 
     disk: Disk
@@ -71,6 +72,7 @@ class Session:
     carried: str | None = None
     trial: Trial | None = None
     pending: frozenset[str] = frozenset()
+    leaving: tuple[Step, ...] = ()
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
@@ -163,7 +165,7 @@ class Session:
             with self._blaming(migration.id):
                 proposals.append(migration.plan(state))
         operations = [operation for proposal in proposals for operation in proposal.operations]
-        facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename)
+        facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename, leaving=self.leaving)
         concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
         source = self.source_label()
         with self._blaming(", ".join(proposal.migration for proposal in proposals)):

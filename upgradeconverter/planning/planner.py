@@ -68,7 +68,9 @@ def plan(
         for operation in proposal.operations:
             _add_operation(draft, proposal.migration, operation)
     fitting = fit(draft.steps, draft.facts, trial)
-    skips = sorted((*found, *draft.skips, *fitting.short), key=lambda skip: (os.fsencode(skip.path), skip.reason))
+    # What waits for a trial to be confirmed is in nobody's way, whatever became of it.
+    left = (skip for skip in (*found, *draft.skips, *fitting.short) if skip.path not in pending)
+    skips = sorted(left, key=lambda skip: (os.fsencode(skip.path), skip.reason))
     return Plan(
         pack=pack,
         source=source,

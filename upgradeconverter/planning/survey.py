@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.operation import Operation
+    from upgradeconverter.model.plan import Step
 
 
-def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False) -> Facts:
+def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False, leaving: Iterable[Step] = ()) -> Facts:
     """Return the facts about all paths of the operations; `copies` says that nothing will be renamed.
 
-    What is to be copied is looked at closely, which takes longer.
+    What is to be copied is looked at closely, which takes longer. The sources of the steps `leaving` count as put away already.
     """
+    leaving = tuple(leaving)
     facts = Facts()
     planned: dict[str, str] = {}
     _learn(disk, facts, "")
@@ -31,6 +34,7 @@ def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False)
             _learn(disk, facts, source, labels=True)
         if target is not None:
             _learn(disk, facts, target)
+            _take_away(facts, target, leaving)
         if isinstance(operation, Move):
             for folder in operation.also_retire:
                 _learn(disk, facts, folder)
@@ -41,6 +45,20 @@ def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False)
         if isinstance(operation, Move):
             _compare(disk, facts, operation, planned)
     return facts
+
+
+def _take_away(facts: Facts, path: str, leaving: Iterable[Step]) -> None:
+    """Let a path be free that a step puts away, with the room that this gives."""
+    step = next((step for step in leaving if step.source == path), None)
+    if step is None or facts.entries[path] is None:
+        return
+    facts.entries[path] = None
+    facts.fixed.discard(path)
+    if not step.keeps:
+        space = facts.spaces[step.source_home]
+        facts.spaces[step.source_home] = replace(
+            space, free=space.free + step.allocated, free_inodes=space.free_inodes + step.entries
+        )
 
 
 def _learn(disk: Disk, facts: Facts, path: str, *, labels: bool = False) -> None:

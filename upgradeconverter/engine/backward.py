@@ -189,6 +189,9 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
     entry = disk.find(target)
     if entry is None:
         return None
+    if _kind_made(step) not in (None, entry.kind):
+        detail = f"expected the {step.made_of} that was made there, found a {entry.kind.value}"
+        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=detail)
     home = disk.domain(parent(target)).home
     base = replace(
         step,
@@ -203,6 +206,10 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
         identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint=""
     )
     return replace(base, expected=identity, before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid))
+
+
+def _kind_made(step: Step) -> Kind | None:
+    return {"directory": Kind.DIRECTORY, "file": Kind.FILE, "symlink": Kind.SYMLINK}.get(step.made_of)
 
 
 def _now(disk: Disk, steps: Iterable[Step]) -> tuple[tuple[str, int, int], ...]:

@@ -35,6 +35,7 @@ from upgradeconverter.engine.states import State
 from upgradeconverter.engine.steps import StepRefusedError, Work
 from upgradeconverter.errors import BoundaryError, DiskFailedError, InterruptedRunError, WedgedError
 from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, Wave, as_data, folders_wanted, step_from_data
@@ -388,7 +389,8 @@ class Executor:
         if self.trial and handlers.is_to_be_set_aside(self.work, step, refused):
             self._make_folder(parent(self.work.aside_path(step)))
             refused = handlers.set_aside(self.work, step)
-        status = ItemStatus.LEFT if step.shape is Shape.RETIRE else known.status
+        is_gone = step.target is not None and self.disk.find(step.target) is None
+        status = ItemStatus.LEFT if step.shape is Shape.RETIRE or is_gone else known.status
         return replace(known, status=status, reason=refused.reason, detail=refused.detail)
 
     def _unchanged(self) -> tuple[tuple[str, int, int], ...]:
@@ -442,19 +444,24 @@ class Executor:
         for step in reversed(self.steps):
             if step.shape in (Shape.COPY, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
                 self._make_folder(stage_folder(step.target_home, self.txid))
-            if handlers.is_to_be_kept(self.work, step):
-                self._make_folder(parent(quarantine_path(step.target_home, self.txid, step.number)))
-            kept = handlers.back(self.work, step)
-            result = StepResult(step=step, status=ItemStatus.UNDONE)
-            if kept is not None:
-                result = replace(result, reason=kept.reason, detail=kept.detail)
-            self.results[step.number] = result
+            self.results[step.number] = self._put_one_back(step)
         self._sync(folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step))
         for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))
         self._sweep_for_good()
         self._restore_times(self.touched)
         self.machine.move("undone")
+
+    def _put_one_back(self, step: Step) -> StepResult:
+        kept = handlers.reason_to_keep(self.work, step)
+        if kept is None:
+            handlers.back(self.work, step)
+            return StepResult(step=step, status=ItemStatus.UNDONE)
+        aside = quarantine_path(step.target_home, self.txid, step.number)
+        self._make_folder(parent(aside))
+        handlers.back(self.work, step, aside=aside)
+        detail = f"{kept.detail}; it was set aside as {aside}"
+        return StepResult(step=step, status=ItemStatus.UNDONE, reason=kept.reason, detail=detail)
 
     def _check_homes(self) -> None:
         """Raise OSError unless every domain is there: names in a vault that was locked meanwhile only look absent."""
@@ -474,7 +481,9 @@ class Executor:
 
     def _sync(self, folders: Iterable[str]) -> None:
         for folder in dict.fromkeys(folders):
-            if self.disk.find(folder) is not None:
+            entry = self.disk.find(folder)
+            # Somebody may have put something else in its place since, and then there is nothing of ours to be synced.
+            if entry is not None and entry.kind is Kind.DIRECTORY:
                 self.disk.sync_directory(folder)
 
     def _make_folder(self, path: str, *, at_once: bool = True) -> None:

@@ -9,6 +9,7 @@ the caller has synced the folders that `folders_of_flip` and its siblings name.
 from __future__ import annotations
 
 import errno
+import stat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -376,18 +377,17 @@ def _check_emptied(work: Work, step: Step) -> None:
         raise StepRefusedError(Reason.UNEXPECTED_CONTENT, f"{step.source} is not empty")
 
 
-def back(work: Work, step: Step) -> StepRefusedError | None:
+def back(work: Work, step: Step, *, aside: str = "") -> None:
     """Undo whatever of a step has happened; the caller has seen that the table allows it.
 
-    Returns why something of it is kept aside: it was written to after it had been published.
+    What was published goes to `aside` when it must be kept: see `reason_to_keep`.
     """
     disk = work.disk
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
             disk.sync_file(step.target or "")
-        return None
-    kept = None
+        return
     if retires(step) and disk.find(work.trash_path(step)) is not None:
         origin = step.source or ""
         if step.shape is Shape.RENAME:
@@ -400,27 +400,54 @@ def back(work: Work, step: Step) -> StepRefusedError | None:
         disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
     if "T" in work.who(step, ours_only=True):
-        kept = _unpublish(work, step)
-    source = disk.find(step.source or "")
+        _unpublish(work, step, aside)
+    source = disk.find(step.source or "", labels=True)
     is_ours = source is not None and (step.expected is None or source.identity == step.expected.identity)
     if (step.shape is Shape.RENAME or step.method == "link") and source is not None and is_ours:
-        # The flip sets attributes before it renames, so they may have changed although nothing was published. It changes the
-        # times of directories only.
-        disk.set_attributes(source.path, step.before if source.kind is Kind.DIRECTORY else step.before.without_times())
+        # The flip sets attributes before it renames, so they may have changed although nothing was published.
+        disk.set_attributes(source.path, _still_as_set(step, source))
         disk.sync_file(step.source or "")
-    return kept
 
 
-def is_to_be_kept(work: Work, step: Step) -> bool:
-    """Return whether a published copy is more than a copy: somebody wrote to it since, or deleted what it was made from."""
-    who = work.who(step, ours_only=True)
+def _still_as_set(step: Step, found: Entry) -> Attributes:
+    """Return what an undo has to set: what the flip has set, unless somebody set something else since.
+
+    A flip changes the times of directories only.
+    """
+    before, after = step.before, step.after
+    labels = {name: text for name, text in before.labels if found.labels.get(name, "") == dict(after.labels).get(name, text)}
+    is_directory = found.kind is Kind.DIRECTORY
+    # Between a change of the owner and that of the mode there is a moment without these bits (chown(2)).
+    cleared = stat.S_ISUID | stat.S_ISGID if after.uid is not None or after.gid is not None else 0
+    as_set = {mode & ~cleared for mode in (before.mode, after.mode) if mode is not None}
+    return Attributes(
+        mode=before.mode if found.mode & ~cleared in as_set else None,
+        uid=before.uid if found.uid == after.uid else None,
+        gid=before.gid if found.gid == after.gid else None,
+        labels=tuple(sorted(labels.items())),
+        mtime_ns=before.mtime_ns if is_directory else None,
+        atime_ns=before.atime_ns if is_directory else None,
+    )
+
+
+def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
+    """Return why a published copy must not go with an undo.
+
+    Somebody wrote to it since, or may still do so, or deleted what it was made from.
+    """
+    who, target = work.who(step, ours_only=True), work.target_path(step)
     if "T" not in who or step.number not in work.marks:
-        return False
-    is_only_one = step.shape is Shape.COPY and "S" not in who and "X" not in who
-    return is_only_one or work.disk.survey(work.target_path(step)).fingerprint != work.marks[step.number]
+        return None
+    if step.shape is Shape.COPY and "S" not in who and "X" not in who:
+        return StepRefusedError(Reason.DIVERGED, f"{target} is the only one left")
+    if work.disk.survey(target).fingerprint != work.marks[step.number]:
+        return StepRefusedError(Reason.DIVERGED, f"{target} was written to")
+    if work.disk.is_open(target) or work.disk.is_lived_in(target):
+        return StepRefusedError(Reason.IN_USE, f"{target} is open in another process")
+    return None
 
 
-def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
+def _unpublish(work: Work, step: Step, aside: str) -> None:
     disk, target = work.disk, work.target_path(step)
     origin = (step.source or "") if step.shape is Shape.RENAME else work.stage_path(step)
     if _is_one_file(disk, origin, target):
@@ -431,14 +458,11 @@ def _unpublish(work: Work, step: Step) -> StepRefusedError | None:
     elif step.made_of == "directory":
         # Left when someone has put something into it meanwhile; an empty directory harms nobody.
         disk.remove_directory(target)
-    elif is_to_be_kept(work, step):
-        aside = quarantine_path(step.target_home, work.txid, step.number)
+    elif aside:
         disk.rename(target, aside)
         disk.sync_directory(parent(aside))
-        return StepRefusedError(Reason.DIVERGED, f"{target} was written to, or is the only one left; it was set aside as {aside}")
     elif disk.find(origin) is None:
         disk.rename(target, origin)
-    return None
 
 
 def _is_one_file(disk: Disk, one: str, other: str) -> bool:

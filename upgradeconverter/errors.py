@@ -183,6 +183,20 @@ class TrialWaitsError(UpgradeConverterError):
         super().__init__(f"a trial of layout {found!r} waits to be confirmed; expected none, or one of {wanted!r}")
 
 
+class TrialLostError(UpgradeConverterError):
+    """A trial waits to be confirmed, but the journal that knows what belongs to it was deleted or replaced."""
+
+    code = "TrialLost"
+    hint = (
+        "Nothing was touched, old and new layout are both there. `upgradeconverter run --trial` takes up what is equal in both "
+        "and names the rest; where nothing is left to take up, remove the file named first."
+    )
+
+    def __init__(self, mark: str, journal: str) -> None:
+        """Name the file that tells of the trial, and the journal."""
+        super().__init__(f"{mark} tells of a trial that waits; expected its transactions in {journal}, found none")
+
+
 class UnknownNewerLayoutError(UpgradeConverterError):
     """The disk carries a layout that this engine has never heard of: a newer one has been here."""
 
@@ -356,7 +370,7 @@ class BoundaryError(DiskFailedError):
 
 
 class WedgedError(UpgradeConverterError):
-    """Neither forth nor back: putting back failed as well."""
+    """Neither forth nor back: what a transaction needs to end, finished or put back, the disk refuses."""
 
     code = "Wedged"
     exit_status = EXIT_WEDGED
@@ -364,7 +378,7 @@ class WedgedError(UpgradeConverterError):
 
     def __init__(self, txid: str, problem: str) -> None:
         """Name the transaction and the system's words."""
-        super().__init__(f"transaction {txid} could not be put back: {problem}")
+        super().__init__(f"transaction {txid} could not be brought to its end: {problem}")
 
 
 class HaltedError(UpgradeConverterError):

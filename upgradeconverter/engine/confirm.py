@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.overtaken import pending_sources
-from upgradeconverter.engine.recover import executor_of, open_homes, recover, sweep_closed
+from upgradeconverter.engine.places import JOURNAL, WAITING
+from upgradeconverter.engine.recover import executor_of, is_trial_lost, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting
-from upgradeconverter.errors import WedgedError
+from upgradeconverter.errors import HaltedError, TrialLostError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Plan, Wave
 
@@ -26,9 +27,12 @@ def confirm(run: Run) -> None:
 
     Raises:
         VaultMissingError, VaultLockedError, VaultNotUsableError: a trial lies in a vault that cannot be reached.
-        WedgedError: the disk refused; the next start goes on.
+        TrialLostError: a trial waits, and the journal knows nothing of it.
+        WedgedError, HaltedError: the disk refused; the next start goes on.
     """
     view = run.journal.read(repair=True)
+    if is_trial_lost(run.disk, view):
+        raise TrialLostError(WAITING, JOURNAL)
     if not view.waiting and not view.open:
         sweep_closed(run.disk, view)
         mark_waiting(run)
@@ -65,8 +69,7 @@ def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
         for executor in waiting:
             executor.go_forth()
     except OSError as error:
-        txid = next(executor.txid for executor in waiting if executor.is_open)
-        raise WedgedError(txid, error.strerror or str(error)) from error
+        raise HaltedError(str(error.filename or "the disk"), error.strerror or str(error)) from error
     finally:
         for executor in waiting:
             known = executor.run

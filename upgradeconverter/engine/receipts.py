@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import __version__
-from upgradeconverter.engine.executor import steps_from_payload
 from upgradeconverter.engine.ledger import journals_of
+from upgradeconverter.engine.recover import steps_of
 from upgradeconverter.engine.report import is_shown
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind
@@ -53,12 +53,12 @@ class _Known:
 class _Items:
     known: dict[_Key, _Known] = field(default_factory=dict)
 
-    def take_transaction(self, transaction: Transaction) -> None:
-        """Take what a transaction came to; one that is still open is the next start's."""
+    def take_transaction(self, view: JournalView, transaction: Transaction) -> None:
+        """Take what a transaction came to; one that is still open is the next start's, and what was taken back is no more."""
         staged = transaction.payload(RecordKind.STAGED) or {}
         if transaction.is_open:
             return
-        for step in filter(is_shown, steps_from_payload(staged or {"steps": []})):
+        for step in filter(is_shown, steps_of(view, transaction) if staged else ()):
             number = str(step.number)
             digest, mark = staged.get("digests", {}).get(number), staged.get("marks", {}).get(number)
             self.known[_key(step)] = _Known(step, _status(transaction, step), digest=digest, mark=mark)
@@ -95,7 +95,7 @@ def entry_of(disk: Disk, report: Report, phase: str, view: JournalView, before: 
     items = _Items()
     for transaction in view.transactions:
         if transaction.records[-1].sequence >= noted:
-            items.take_transaction(transaction)
+            items.take_transaction(view, transaction)
     items.take_report(report)
     return {
         "run": report.run,

@@ -17,7 +17,7 @@ from upgradeconverter import log
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.executor import executor_for
 from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
-from upgradeconverter.engine.recover import BACKWARD, about, is_forward
+from upgradeconverter.engine.recover import BACKWARD, about, is_forward, is_trial_lost
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
@@ -104,9 +104,10 @@ def make_engine_folder(disk: Disk) -> None:
 
 
 def mark_waiting(run: Run) -> None:
-    """Tell by a file whether a trial waits to be confirmed."""
-    waits = bool(run.journal.read(repair=True).waiting)
-    if waits == (run.disk.find(WAITING) is not None):
+    """Tell by a file whether a trial waits to be confirmed; of one that was lost it goes on telling."""
+    view = run.journal.read(repair=True)
+    waits = bool(view.waiting)
+    if waits == (run.disk.find(WAITING) is not None) or is_trial_lost(run.disk, view):
         return
     if waits:
         run.disk.write_file(WAITING, b"", Attributes(mode=0o600))
@@ -165,6 +166,8 @@ def _open_journal(run: Run) -> None:
     """
     if run.has_begun:
         return
+    # Once the journal is put aside nobody could tell a trial that has ended from one that was lost.
+    mark_waiting(run)
     view = run.journal.read(repair=True)
     done = (*done_forward(view), *view.waiting)
     finished = [t for t in view.transactions if t.last is RecordKind.DONE]

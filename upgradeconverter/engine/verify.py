@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.places import QUARANTINE, folder_of
+from upgradeconverter.engine.places import JOURNAL, QUARANTINE, WAITING, folder_of
+from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.layout import Zone
 from upgradeconverter.model.plan import Shape
@@ -43,6 +44,8 @@ def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
 def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tuple[str, ...]:
     """Return what still has to happen before the disk carries the target layout, as one sentence each."""
     found = [f"transaction {t.txid}: open after {t.last.value}; the next run finishes or undoes it" for t in view.open]
+    if is_trial_lost(session.disk, view):
+        found.append(f"{WAITING}: a trial waits to be confirmed, but nothing of it is in {JOURNAL}; both layouts are there")
     carried, target = session.carried_label(), session.target_label()
     if carried != target:
         found.append(f"the disk is noted as layout {carried}, expected {target}")

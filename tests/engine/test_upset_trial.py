@@ -1,0 +1,216 @@
+"""What somebody may do to a disk while a trial waits, and what must not happen then: nothing goes that cannot be had again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.disktree import capture, diff
+from tests.support.olddisk import (
+    ENGINE,
+    IMAGE,
+    PREPARED,
+    TARGETS,
+    FakeVault,
+    checked,
+    fake_vault,
+    make_disk,
+    stopping,
+    unsynced,
+)
+from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE, EXIT_REFUSED, EXIT_WEDGED
+from upgradeconverter.journal.record import RecordKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+NEW = TARGETS[0]
+TREE = (PREPARED, TARGETS[1])
+
+
+@pytest.fixture(autouse=True)
+def vault() -> Iterator[FakeVault]:
+    """Let the vault be a domain of its own, so that everything has two versions."""
+    with unsynced(), fake_vault() as state:
+        yield state
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """Return an old disk that was converted on trial."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    assert _do(place, "--trial")[0] == EXIT_DONE
+    return place
+
+
+def _do(top: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    return checked(*words, "-p", str(top), "--target", "latest")
+
+
+def _append(path: Path, text: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def _left(document: dict[str, Any]) -> dict[str, str]:
+    return {skip["path"]: skip["reason"] for skip in document["skipped"]}
+
+
+# --- what cannot be converted anew is not taken back -------------------------------------------------------------------
+
+
+def _to_a_link(top: Path) -> None:
+    (top / IMAGE).unlink()
+    (top / IMAGE).symlink_to("/elsewhere")
+
+
+def _without_configuration(top: Path) -> None:
+    _append(top / IMAGE, b" old")
+    shutil.rmtree(top / "checkpoint")
+
+
+def _without_room(top: Path) -> None:
+    _append(top / IMAGE, b"\xff" * (2 << 20))
+
+
+@pytest.mark.parametrize("upset", [_to_a_link, _without_configuration, _without_room])
+def test_old_one_cannot_be_converted(top: Path, upset: Callable[[Path], None]) -> None:
+    """What the trial made stays where nothing could take its place, and so does what the old system made."""
+    space = PosixDisk.space
+    upset(top)
+    before = capture(str(top))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PosixDisk, "space", lambda disk, path: replace(space(disk, path), free=2 << 20))
+        for _ in range(2):
+            status, document = _do(top, "--trial")
+            assert (status, _left(document)[IMAGE]) == (EXIT_DONE, "Diverged")
+            assert diff(before, capture(str(top))) == ""
+    _do(top, "confirm")
+    assert (os.path.lexists(top / IMAGE), (top / NEW).exists()) == (True, True)
+
+
+@pytest.mark.parametrize("written", [b"", b" new"])
+@pytest.mark.parametrize("kind", [RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE])
+def test_old_one_goes_while_a_fallback_is_settled(top: Path, kind: RecordKind, written: bytes) -> None:
+    """Die while what the old system went on with is settled; it deletes that then: what the trial made is there again."""
+    _append(top / NEW, written)
+    _append(top / IMAGE, b" old")
+    new = (top / NEW).read_bytes()
+    with stopping((kind, "before" if kind is RecordKind.DONE else "after")):
+        _do(top, "--trial")
+    assert (top / NEW).exists() == (kind is not RecordKind.DONE)
+    (top / IMAGE).unlink()
+    assert _do(top, "--trial")[1]["recovered"][0]["result"] == "undone"
+    assert (top / NEW).read_bytes() == new
+
+
+# --- a rollback looks before it takes something out --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", ["", "/rootfs/etc/hostname"])
+def test_new_one_in_use(top: Path, inside: str) -> None:
+    """What somebody has open may be written to yet: it is set aside, and goes on being what they have open."""
+    target = TREE[1] if inside else NEW
+    with Path(top, target + inside).open("r+b") as file:
+        status, document = _do(top, "rollback")
+        assert (status, list(_left(document).values())) == (EXIT_DONE, ["InUse"])
+        file.seek(0)
+        file.write(b"written on")
+    assert not (top / target).exists()
+    assert any(path.read_bytes().startswith(b"written on") for path in top.rglob("quarantine/**/*") if path.is_file())
+
+
+def test_attributes_that_the_old_system_set(tmp_path: Path) -> None:
+    """Where both names are one file, an undo takes back what the trial set, and nothing that was set since."""
+    place = tmp_path / "one"
+    make_disk(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        (place / IMAGE).chmod(0o666)
+        _do(place, "--trial")
+        (place / IMAGE).chmod(0o640)
+        os.chown(place / IMAGE, 5, 5)
+        _do(place, "rollback")
+    found = (place / IMAGE).stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 5, 5)
+
+
+@pytest.mark.parametrize("words", [("--trial",), ()])
+@pytest.mark.parametrize("other", ["file", "link"])
+def test_new_directory_became_something_else(tmp_path: Path, words: tuple[str, ...], other: str) -> None:
+    """A rollback that finds no directory any more where the run made one leaves what is there and ends."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    _do(place, *words)
+    moved = place / "vault/verifier"
+    moved.rename(tmp_path / "away")
+    moved.write_bytes(b"") if other == "file" else moved.symlink_to("elsewhere")
+    assert _do(place, "rollback")[0] in (EXIT_DONE, EXIT_DEVIATIONS)
+    assert os.path.lexists(moved)
+    assert (place / IMAGE).exists()
+    assert _do(place, "rollback")[0] != EXIT_WEDGED
+
+
+# --- nobody is told what is not so -------------------------------------------------------------------------------------
+
+
+def test_history_of_what_was_taken_back(top: Path) -> None:
+    """What was taken out of a trial and converted anew waits once; everything is as noted."""
+    _append(top / IMAGE, b" old")
+    _do(top, "--trial")
+    _do(top, "confirm")
+    last = _do(top, "history")[1]["details"]["runs"][-1]
+    assert [item["status"] for item in last["items"] if item["source"] == IMAGE] == ["done"]
+    assert _do(top, "verify")[1]["details"] == {"deviations": [], "changed since": []}
+
+
+def test_confirming_what_was_deleted(top: Path) -> None:
+    """What is gone under its new name was not moved; its old name stays, and is told as left."""
+    (top / NEW).unlink()
+    document = _do(top, "confirm")[1]
+    assert {item["source"]: item["status"] for item in document["items"]}[IMAGE] == "left"
+
+
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: Path(path).write_bytes(b"")])
+def test_journal_that_was_lost(top: Path, damage: Callable[[Path], None]) -> None:
+    """A trial whose journal is gone is told by every command that would need it, until it is taken up anew."""
+    before = capture(str(top))
+    damage(top / ENGINE / "journal")
+    for _ in range(2):
+        assert [each for each in _do(top, "verify")[1]["details"]["deviations"] if "waits to be confirmed" in each]
+        assert _do(top, "confirm")[1]["error"]["code"] == "TrialLost"
+    assert _do(top, "--trial")[0] == EXIT_DONE
+    assert diff(before, capture(str(top))) == ""
+    assert _do(top, "confirm")[0] == EXIT_DONE
+    assert ((top / IMAGE).exists(), (top / NEW).exists()) == (False, True)
+
+
+def test_vault_that_cannot_be_written_to(top: Path, vault: FakeVault) -> None:
+    """What would have to be settled in a vault that refuses every write is refused by name, not passed over."""
+    _append(top / IMAGE, b" old")
+    vault.read_only = True
+    status, document = _do(top, "--trial")
+    assert (status, document["error"]["code"]) == (EXIT_REFUSED, "VaultNotUsable")
+    assert _do(top, "pre-vault", "--trial")[1]["items"] == []
+
+
+def test_disk_is_full_while_confirming(top: Path) -> None:
+    """A disk that refuses on the way is told as what it is; nothing was to be put back, and the next start goes on."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), IMAGE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PosixDisk, "rename", full)
+        status, document = _do(top, "confirm")
+    assert (status, document["error"]["code"]) == (EXIT_WEDGED, "Halted")
+    assert _do(top)[0] == EXIT_DONE
+    assert not (top / IMAGE).exists()

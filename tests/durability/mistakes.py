@@ -15,7 +15,7 @@ from upgradeconverter.model.plan import Shape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from upgradeconverter.engine.steps import Work
+    from upgradeconverter.engine.work import Work
     from upgradeconverter.model.plan import Step
 
 
@@ -45,7 +45,7 @@ def _lose_the_order(patch: pytest.MonkeyPatch) -> None:
 
 def _forget_the_way_back(patch: pytest.MonkeyPatch) -> None:
     """Nothing is ever put back."""
-    patch.setattr(handlers, "back", lambda *_: None)
+    patch.setattr(handlers, "back", lambda *_, **__: None)
 
 
 MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.modeldisk import ModelDisk, PowerCut, Snapshot, Symlink
-from upgradeconverter.engine.executor import executor_for
+from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.places import JOURNAL, folder_of, stage_folder, trash_folder
 from upgradeconverter.engine.places import parent as above
 from upgradeconverter.engine.recover import recover
@@ -232,7 +232,7 @@ class Scenario:
         """Carry the wave out."""
         journal = Journal(disk, JOURNAL)
         journal.read(repair=True)
-        executor_for(disk, journal, self.wave(disk), txid, contents=CONTENTS, run={"run": "test"}).run_wave()
+        Executor(disk=disk, journal=journal, wave=self.wave(disk), txid=txid, contents=CONTENTS, run={"run": "test"}).run_wave()
 
     def look(self, disk: ModelDisk) -> Snapshot:
         """Return what counts in a comparison: not the engine's folders, directory times, or times of what is new."""

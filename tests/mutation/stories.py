@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 LIMIT = 24
 FOREVER = 1 << 30
+# What a disk writes as a whole, or not at all (bytes).
+SECTOR = 512
 # What the second layout has and the first has not, by path: its times tell when the program ran.
 _NEW = ("new/version", "links/current", "new/tree/format", "vault/volumes/box/format", "vault/sums", "new", "links", "final")
 
@@ -449,12 +451,13 @@ def _has_own_time(path: str) -> bool:
 
 
 def _punch(disk: ModelDisk, whole: bytes) -> None:
-    """Give a disk that was found with half a record the other half of it."""
+    """Give a disk that was found with half a record the other half of it; what is lost is lost by whole sectors."""
     inode = disk._need(JOURNAL)
     torn = disk.read(JOURNAL, FOREVER)
-    good = torn.rfind(b"\n") + 1
-    disk._write(inode, torn[:good] + bytes(len(torn) - good) + whole[len(torn) :])
-    disk.settle()
+    good, end = torn.rfind(b"\n") + 1, len(torn) - len(torn) % SECTOR
+    if end > good:
+        disk._write(inode, torn[:good] + bytes(end - good) + whole[end:])
+        disk.settle()
 
 
 def _ledger(disk: ModelDisk) -> Snapshot:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from upgradeconverter.disk.posix import PosixDisk
-from upgradeconverter.engine.executor import executor_for
+from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.places import JOURNAL
 from upgradeconverter.engine.recover import recover
 from upgradeconverter.journal.log import Journal
@@ -75,7 +75,7 @@ def test_every_operation_is_carried_out(root: Path) -> None:
     (wave,) = made.waves
     lost = [step.source for step in wave.steps if undo_of(step, trial=wave.trial) is Undo.NEVER]
     assert lost == ["old/retired"]
-    executor_for(disk, Journal(disk, JOURNAL), wave, "1", contents=dict(made.contents)).run_wave()
+    Executor(disk=disk, journal=Journal(disk, JOURNAL), wave=wave, txid="1", contents=dict(made.contents)).run_wave()
     disk.close()
     assert sorted(os.listdir(root / "new")) == ["copied", "link", "made", "moved", "written"]
     assert (root / "new/written").read_bytes() == b"text"
@@ -93,7 +93,7 @@ def test_every_operation_is_undone(root: Path, monkeypatch: pytest.MonkeyPatch) 
     disk, made = _plan(root, *EVERY)
     (wave,) = made.waves
     journal = Journal(disk, JOURNAL)
-    executor = executor_for(disk, journal, wave, "1", contents=dict(made.contents))
+    executor = Executor(disk=disk, journal=journal, wave=wave, txid="1", contents=dict(made.contents))
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

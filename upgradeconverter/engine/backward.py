@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.engine.executor import steps_from_payload
+from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.places import parent, quarantine_path
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind

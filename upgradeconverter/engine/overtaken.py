@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.executor import is_reachable
+from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
 from upgradeconverter.engine.recover import about, copies_of, executor_of, open_homes, steps_of
-from upgradeconverter.engine.steps import StepRefusedError, check_source
+from upgradeconverter.engine.work import StepRefusedError, check_source
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Wave
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from upgradeconverter.disk.port import Disk
-    from upgradeconverter.engine.steps import Work
+    from upgradeconverter.engine.work import Work
     from upgradeconverter.journal.log import Journal, JournalView, Transaction
 
 _TOLD = {

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.engine.executor import Executor, homes_of, steps_from_payload, sweep_home
+from upgradeconverter.engine.batch import steps_from_payload
+from upgradeconverter.engine.executor import Executor
+from upgradeconverter.engine.housekeeping import homes_of, sweep_home
 from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
-from upgradeconverter.engine.steps import StepRefusedError, check_source
+from upgradeconverter.engine.work import StepRefusedError, check_source
 from upgradeconverter.errors import UnknownStateError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
-from upgradeconverter.model.plan import Shape
+from upgradeconverter.model.plan import Shape, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,12 +96,14 @@ def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Tr
         disk=disk,
         journal=journal,
         txid=transaction.txid,
-        steps=steps_of(view, transaction),
-        touched=tuple((p, a, m) for p, a, m in begin.get("touched", [])),
-        restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
+        wave=Wave(
+            steps=steps_of(view, transaction),
+            touched=tuple((p, a, m) for p, a, m in begin.get("touched", [])),
+            restore=tuple((p, a, m) for p, a, m in begin.get("restore", [])),
+            trial=bool(begin.get("trial")),
+        ),
         run=begin.get("run", {}),
         homes=open_homes(transaction),
-        trial=bool(begin.get("trial")),
         initial=STATE_OF_RECORD[transaction.last],
     )
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
@@ -197,7 +201,7 @@ def _recover_one(
         run=str(executor.run.get("run", "")),
         last=transaction.last.value,
         result="undone" if backwards else "finished",
-        left=executor.left(),
+        left=executor.batch.left(),
     )
 
 
@@ -229,7 +233,7 @@ def settle(disk: Disk, view: JournalView) -> None:
 
 def _can_undo(executor: Executor) -> bool:
     """Return whether every step can still be taken back; else what is finished has to be turned round."""
-    waits = executor.trial and executor.machine.state is State.COMMITTED
+    waits = executor.wave.trial and executor.machine.state is State.COMMITTED
     return all(_can_undo_step(executor, step, waits=waits) for step in executor.steps)
 
 

@@ -14,7 +14,7 @@ from upgradeconverter.model.plan import Shape, Undo, undo_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from upgradeconverter.engine.executor import StepResult
+    from upgradeconverter.engine.batch import StepResult
     from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Plan, Step

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
 from upgradeconverter.engine import stopping
-from upgradeconverter.engine.executor import executor_for
+from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
 from upgradeconverter.engine.recover import BACKWARD, about, is_forward, is_trial_lost
 from upgradeconverter.engine.remember import note, noting, stamp
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from upgradeconverter.disk.port import Disk, Progress
-    from upgradeconverter.engine.executor import StepResult
+    from upgradeconverter.engine.batch import StepResult
     from upgradeconverter.engine.report import Report
     from upgradeconverter.engine.session import Session
     from upgradeconverter.journal.log import Transaction
@@ -228,11 +228,11 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
     touched: tuple[tuple[str, int, int], ...] = ()
     for wave in plan.waves:
         stopping.check()
-        executor = executor_for(
-            run.disk,
-            run.journal,
-            _with_folders(wave, idle, touched),
-            secrets.token_hex(8),
+        executor = Executor(
+            disk=run.disk,
+            journal=run.journal,
+            wave=_with_folders(wave, idle, touched),
+            txid=secrets.token_hex(8),
             run=described,
             contents=dict(plan.contents),
             read_back=run.read_back,
@@ -244,9 +244,9 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
             # What earlier waves did stays done and is told; this wave was put back.
             results.extend(executor.results.values())
             raise
-        left = {step.number: step for step in (*idle, *executor.idle)}
+        left = {step.number: step for step in (*idle, *executor.batch.idle)}
         idle = tuple(step for _, step in sorted(left.items()) if step not in executor.steps)
-        touched += executor.touched
+        touched += executor.wave.touched
         yield executor.txid
 
 

@@ -1,4 +1,4 @@
-"""The handlers of a step: stage, flip, retire, and back. Each is idempotent: it looks at who exists and does what is left.
+"""The handlers of a staged step: flip, retire, and back. Each is idempotent: it looks at who exists and does what is left.
 
 Knows `Disk` verbs and one step at a time; knows no journal, no waves and no order between steps.
 
@@ -10,208 +10,19 @@ from __future__ import annotations
 
 import errno
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from upgradeconverter.disk.port import CopyOrder, CopyReceipt, Names
-from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
-from upgradeconverter.journal.decide import presence
+from upgradeconverter.engine.places import parent
+from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused, is_changed, retires
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Divergence
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
+from upgradeconverter.model.plan import Attributes, Shape, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.entry import Entry
-
-
-class StepRefusedError(Exception):
-    """This step, and with it its group, cannot be done; nothing of it was published."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        """Keep the reason for the report."""
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(slots=True, kw_only=True)
-class Work:
-    """One transaction's context for the handlers.
-
-    Attributes:
-        contents: bytes of small files by SHA-256.
-        staged: identity of each staged copy by step number; also what a target must be to count as ours.
-        names: files with several names that were copied already, by home of the target's domain.
-        marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
-        digests: what is known of the content of each staged copy from making it, for the history.
-    """
-
-    disk: Disk
-    txid: str
-    contents: Mapping[str, bytes] = field(default_factory=dict)
-    staged: dict[int, int] = field(default_factory=dict)
-    marks: dict[int, str] = field(default_factory=dict)
-    names: dict[str, Names] = field(default_factory=dict)
-    digests: dict[int, str] = field(default_factory=dict)
-    progress: Progress | None = None
-
-    def stage_path(self, step: Step) -> str:
-        """Return where a step's copy is staged."""
-        return f"{stage_folder(step.target_home, self.txid)}/{step.number}"
-
-    def names_in(self, home: str) -> Names:
-        """Return the files with several names that were copied to a domain."""
-        return self.names.setdefault(home, Names(folder=f"{stage_folder(home, self.txid)}/names"))
-
-    def target_path(self, step: Step) -> str:
-        """Return where the target is, or has to go: inside a directory that was renamed already, it went along."""
-        target = step.target or ""
-        if step.shape is Shape.CREATE and step.twin is not None and self.disk.find(parent(target)) is None:
-            return step.twin
-        return target
-
-    def trash_path(self, step: Step) -> str:
-        """Return where a step's source is put away, to be deleted later or to be kept aside."""
-        return self.aside_path(step) if step.keeps else f"{trash_folder(step.source_home, self.txid)}/{step.number}"
-
-    def aside_path(self, step: Step) -> str:
-        """Return where a step's source is set aside."""
-        return quarantine_path(step.source_home, self.txid, step.number)
-
-    def who(self, step: Step, *, ours_only: bool) -> str:
-        """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
-        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) and step.source is not None
-        stages = step.shape in (Shape.COPY, Shape.CREATE)
-        retires = step.shape in (Shape.COPY, Shape.RETIRE)
-        target = self.disk.find(self.target_path(step)) if step.target is not None else None
-        if ours_only and target is not None and not self._is_ours(step, target.identity):
-            target = None
-        return presence(
-            source=has_source and self.disk.find(step.source or "") is not None,
-            staged=stages and self.disk.find(self.stage_path(step)) is not None,
-            target=target is not None,
-            trash=retires and self.disk.find(self.trash_path(step)) is not None,
-        )
-
-    def _is_ours(self, step: Step, identity: int) -> bool:
-        if step.shape is Shape.ADJUST:
-            return True
-        if step.shape is Shape.RENAME:
-            return step.expected is None or identity == step.expected.identity
-        known = self.staged.get(step.number)
-        return known is None or identity == known
-
-
-def check_source(disk: Disk, step: Step, *, deep: bool) -> None:
-    """Raise StepRefusedError unless the source is still what the plan saw; `deep` walks a tree."""
-    expected = step.expected
-    if expected is None or step.source is None:
-        return
-    entry = disk.find(step.source)
-    if entry is None:
-        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is gone")
-    if is_changed(expected, entry):
-        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is not what was planned for")
-    if deep and expected.fingerprint and disk.survey(step.source).fingerprint != expected.fingerprint:
-        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} changed inside")
-
-
-def is_changed(expected: Precondition, entry: Entry) -> bool:
-    """Return whether facts differ from a precondition; a directory's own size and time change with its entries."""
-    if entry.identity != expected.identity or expected.changed_ns not in (None, entry.ctime_ns):
-        return True
-    return entry.kind is not Kind.DIRECTORY and (entry.size, entry.mtime_ns) != (expected.size, expected.mtime_ns)
-
-
-def stage(work: Work, step: Step) -> CopyReceipt | None:
-    """Build the staged copy of a step; returns its receipt, or None for shapes that stage nothing."""
-    if step.shape in (Shape.COPY, Shape.CREATE):
-        receipt = _stage_copy(work, step) if step.shape is Shape.COPY else _stage_new(work, step)
-        if receipt is not None:
-            work.digests[step.number] = receipt.digest
-        return receipt
-    check_source(work.disk, step, deep=step.shape is Shape.RENAME)
-    if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
-        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
-    return None
-
-
-def mark(work: Work, step: Step) -> None:
-    """Remember what the staged copy of a step is, once all of the transaction is staged: files in it may share names."""
-    if step.shape in (Shape.COPY, Shape.CREATE) and step.made_of != "directory" and step.method != "link":
-        work.marks[step.number] = work.disk.survey(work.stage_path(step)).fingerprint
-
-
-def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
-    check_source(work.disk, step, deep=False)
-    source = step.source or ""
-    if step.method == "link":
-        _stage_second_name(work, step)
-        return None
-    check_unused(work, step)
-    additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
-    order = CopyOrder(
-        source=source,
-        target=work.stage_path(step),
-        after=step.after,
-        additions=additions,
-        omissions=step.omissions,
-        sha256=step.sha256 is not None,
-        names=work.names_in(step.target_home),
-    )
-    receipt = work.disk.copy(order, progress=work.progress)
-    if step.sha256 is not None and receipt.sha256 != step.sha256:
-        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{source} has SHA-256 {receipt.sha256}, not {step.sha256}")
-    # The source must be the same after the copy as before it, or the copy may mix two states.
-    check_source(work.disk, step, deep=True)
-    work.staged[step.number] = receipt.identity
-    return receipt
-
-
-def _stage_second_name(work: Work, step: Step) -> None:
-    """Give a file of a trial its new name beside the old one: what is written under one of them is there under the other."""
-    source, disk = step.source or "", work.disk
-    if step.sha256 is not None and disk.sha256(source) != step.sha256:
-        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{source} does not have SHA-256 {step.sha256}")
-    check_source(disk, step, deep=False)
-    work.staged[step.number] = disk.make_hard_link(source, work.stage_path(step))
-
-
-def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
-    path = work.stage_path(step)
-    if step.made_of == "copy":
-        order = CopyOrder(source=step.source or "", target=path, after=step.after, omissions=step.omissions)
-        receipt = work.disk.copy(order)
-        work.staged[step.number] = receipt.identity
-        return receipt
-    if step.made_of == "directory":
-        work.staged[step.number] = work.disk.make_directory(path, step.after)
-    elif step.made_of == "file":
-        work.staged[step.number] = work.disk.write_file(path, work.contents[step.why], step.after)
-    else:
-        work.staged[step.number] = work.disk.make_link(path, step.why)
-    return None
-
-
-def quarantined(step: Step, reason: Reason) -> Step:
-    """Return the step that sets the source of a step aside instead of publishing it."""
-    return replace(
-        step,
-        operation="Quarantine",
-        shape=Shape.RETIRE,
-        method="copy",
-        made_of="",
-        target=None,
-        after=Attributes(),
-        sha256=None,
-        additions=(),
-        keeps=True,
-        why=reason.value,
-    )
 
 
 def flip(work: Work, step: Step) -> None:
@@ -354,18 +165,6 @@ def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     return StepRefusedError(Reason.IN_USE, f"{step.source} is in use by another process, so it stays")
 
 
-def check_unused(work: Work, step: Step) -> None:
-    """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it.
-
-    What is open inside a tree is seen while that is copied, and once more when it was put away.
-    """
-    source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
-    if step.shape not in (Shape.COPY, Shape.RETIRE) or step.method == "link":
-        return
-    if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
-        raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
-
-
 def _check_published(work: Work, step: Step) -> None:
     """Raise StepRefusedError when the source is the only one there is by now (D3)."""
     if step.shape is Shape.COPY and work.disk.find(step.target or "") is None:
@@ -486,8 +285,3 @@ def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:
         return ()
     changed = step.target or "" if step.shape is Shape.RENAME else parent(step.source or "")
     return changed, parent(work.trash_path(step))
-
-
-def retires(step: Step) -> bool:
-    """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
-    return step.shape in (Shape.COPY, Shape.RETIRE) or (step.shape is Shape.RENAME and bool(step.omissions))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from upgradeconverter import log
 from upgradeconverter.engine.backward import backward_plan
+from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.convert import open_details
-from upgradeconverter.engine.executor import is_reachable, steps_from_payload
+from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import EARLIER_JOURNALS
 from upgradeconverter.engine.recover import BACKWARD, OVERTAKEN, about, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp

@@ -1,0 +1,215 @@
+"""What one transaction carries out: steps, of which fewer are left the more turns out not to be possible, and their staging.
+
+Guarantees: what must flip together is dropped together (D10); everything staged is durable when `stage` returns (J2).
+
+Must not know: the journal, states, and what comes after staging.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
+from upgradeconverter.engine import staging, stopping
+from upgradeconverter.engine.housekeeping import make_folder
+from upgradeconverter.engine.places import folder_of, manifest_path, parent, stage_folder
+from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import ItemStatus, Reason
+from upgradeconverter.model.plan import Attributes, Shape, Step, as_data, folders_wanted, step_from_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# What a rename across an encryption policy or quota project gives; older kernels say EPERM (fscrypt, "Access semantics").
+_BOUNDARY = (errno.EXDEV, errno.EPERM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What became of one step of the plan; `step` is what was carried out in the end."""
+
+    step: Step
+    status: ItemStatus
+    reason: Reason | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """The steps of one transaction.
+
+    Attributes:
+        steps: what is carried out; shrinks while staging, then stays as `staged` records it.
+        trial: whether the sources stay until the transaction is confirmed.
+        results: what became of steps so far.
+        idle: new directories that nothing goes into any more, because what was to go there was dropped.
+        aside: what will have become of the steps that set something aside, once they are carried out.
+    """
+
+    work: Work
+    steps: tuple[Step, ...]
+    trial: bool = False
+    results: dict[int, StepResult] = field(default_factory=dict)
+    idle: tuple[Step, ...] = ()
+    aside: dict[int, StepResult] = field(default_factory=dict)
+
+    def left(self) -> tuple[Skip, ...]:
+        """Return what was left alone, with the reason."""
+        found = ((result, result.step.source or result.step.target or "") for result in self.results.values())
+        return tuple(Skip(path=path, reason=r.reason, detail=r.detail) for r, path in found if r.reason is not None)
+
+    def check(self) -> None:
+        """Leave alone what is not what was planned for any more, or is in use, and the new directories that only it needed."""
+        for group in self.groups():
+            try:
+                for step in group:
+                    check_source(self.work.disk, step, deep=False)
+                    check_unused(self.work, step)
+            except StepRefusedError as refused:
+                self._drop(group, refused.reason, refused.detail)
+        self._drop_idle_folders()
+
+    def groups(self) -> tuple[tuple[Step, ...], ...]:
+        """Return what flips together or not at all; of what is shared by others each step stands for itself."""
+        groups: dict[tuple[int, int], list[Step]] = {}
+        for step in self.steps:
+            groups.setdefault((step.group, 0 if step.group else step.number), []).append(step)
+        return tuple(tuple(group) for group in groups.values())
+
+    def _drop(self, group: Iterable[Step], reason: Reason | None, detail: str) -> None:
+        """Leave a whole group alone: what must flip together flips together or not at all (D10).
+
+        With a new directory goes all that was to lie in it.
+        """
+        group = tuple(group)
+        for folder in (step.target for step in group if step.shape is Shape.CREATE and step.made_of == "directory"):
+            inside = f"{folder}/"
+            for other in self.groups():
+                if other != group and any((step.target or "").startswith(inside) for step in other):
+                    self._drop(other, reason, f"{folder} cannot be made: {detail}")
+        for step in group:
+            if step.group == 0 and step.shape is Shape.CREATE and step not in self.idle:
+                # A later wave may need it still.
+                self.idle += (step,)
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
+            self.work.staged.pop(step.number, None)
+            self.work.marks.pop(step.number, None)
+            self.work.digests.pop(step.number, None)
+            if step.shape in (Shape.COPY, Shape.CREATE):
+                self.work.disk.remove(self.work.stage_path(step))
+        gone = {step.number for step in group}
+        self.steps = tuple(step for step in self.steps if step.number not in gone)
+
+    def _drop_idle_folders(self) -> None:
+        """Leave out new directories that only dropped steps needed."""
+        folders = tuple(s for s in self.steps if s.group == 0 and s.shape is Shape.CREATE and s.made_of == "directory")
+        wanted = folders_wanted(folders, (step for step in self.steps if step not in folders))
+        for step in folders:
+            if step not in wanted and step in self.steps:
+                self._drop((step,), None, "nothing goes into it")
+
+    def _stage_homes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(s.target_home for s in self.steps if s.shape in (Shape.COPY, Shape.CREATE)))
+
+    def stage(self, read_back: str) -> None:
+        """Build the staged copies, durably; what cannot be staged is left alone.
+
+        Raises:
+            OSError: the disk refused something that concerns all steps.
+        """
+        for home in self._stage_homes():
+            make_folder(self.work.disk, stage_folder(home, self.work.txid), at_once=False)
+        manifests: dict[str, list[str]] = {}
+        for group in self.groups():
+            stopping.check()
+            if all(step in self.steps for step in group):
+                self._stage_group(group, manifests)
+        self._drop_idle_folders()
+        for names in self.work.names.values():
+            self.work.disk.remove(names.folder)
+        for step in self.steps:
+            staging.mark(self.work, step)
+        for home in self._stage_homes():
+            text = "".join(sorted(manifests.get(home, []))).encode("utf-8", "surrogateescape")
+            make_folder(self.work.disk, parent(manifest_path(home, self.work.txid)), at_once=False)
+            self.work.disk.write_file(manifest_path(home, self.work.txid), text, Attributes(mode=0o600))
+            # J2: one sync covers every staged file, directory and link of this file system, the manifest, and their folders.
+            self.work.disk.sync_filesystem(folder_of(home))
+        if read_back != "none":
+            self._read_back(sample=read_back == "sample")
+
+    def _stage_group(self, group: tuple[Step, ...], manifests: dict[str, list[str]]) -> None:
+        lines: dict[str, list[str]] = {}
+        try:
+            for step in group:
+                receipt = staging.stage(self.work, step)
+                if receipt is not None:
+                    lines.setdefault(step.target_home, []).append(f"{step.number}\n{receipt.manifest}")
+        except StepRefusedError as refused:
+            self._refuse_group(group, refused)
+        except SourceChangedError as error:
+            is_open = isinstance(error, SourceInUseError)
+            self._drop(group, Reason.IN_USE if is_open else Reason.CHANGED_MEANWHILE, str(error))
+        except OSError as error:
+            self._drop_unless_boundary(group, error)
+        else:
+            for home, texts in lines.items():
+                manifests.setdefault(home, []).extend(texts)
+
+    def _drop_unless_boundary(self, group: tuple[Step, ...], error: OSError) -> None:
+        if is_boundary(error) and any(step.method == "link" for step in group):
+            raise error
+        # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
+        reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
+        self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+
+    def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
+        claimed = next((s for s in group if s.sha256 is not None), None)
+        before = self.steps
+        self._drop(group, refused.reason, refused.detail)
+        if refused.reason is not Reason.DIGEST_MISMATCH or claimed is None:
+            return
+        aside = staging.quarantined(claimed, refused.reason)
+        # The directory that only held it is emptied by this as well.
+        follows = {step.number for step in group if step.shape is Shape.RETIRE and step.made_of == "directory"}
+        for number in follows:
+            self.results.pop(number, None)
+        kept = {step.number for step in self.steps} | follows
+        self.steps = tuple(aside if step is claimed else step for step in before if step is claimed or step.number in kept)
+        self.results.pop(claimed.number, None)
+        status = ItemStatus.WAITING if self.trial else ItemStatus.QUARANTINED
+        detail = f"{refused.detail}; {'to be ' if self.trial else ''}set aside as {self.work.aside_path(aside)}"
+        self.aside[claimed.number] = StepResult(step=aside, status=status, reason=refused.reason, detail=detail)
+
+    def _read_back(self, *, sample: bool) -> None:
+        for step in self.steps:
+            if step.shape is not Shape.COPY or step.omissions or step.method == "link":
+                continue
+            if sample and step.number % 16:
+                continue
+            additions = tuple((name, self.work.contents[digest]) for name, digest in step.additions)
+            if not self.work.disk.same_content(step.source or "", self.work.stage_path(step), additions):
+                message = "the staged copy reads back differently"
+                raise OSError(5, message, self.work.stage_path(step))
+
+    def payload(self) -> dict[str, Any]:
+        """Return what `staged` records."""
+        return {
+            "steps": [as_data(step) for step in self.steps],
+            "staged": {str(number): identity for number, identity in sorted(self.work.staged.items())},
+            "marks": {str(number): mark for number, mark in sorted(self.work.marks.items())},
+            "digests": {str(number): digest for number, digest in sorted(self.work.digests.items())},
+        }
+
+
+def is_boundary(error: OSError) -> bool:
+    """Return whether the disk refused a rename or a second name because of something that lies between both places."""
+    return error.errno in _BOUNDARY
+
+
+def steps_from_payload(payload: Mapping[str, Any]) -> tuple[Step, ...]:
+    """Read the steps of a `begin` or `staged` record."""
+    return tuple(step_from_data(data) for data in payload["steps"])

@@ -1,0 +1,138 @@
+"""What the handlers of a step share: the transaction's context, who exists of a step, and the looks before anything is done.
+
+Knows `Disk` verbs and one step at a time; changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from upgradeconverter.disk.port import Names
+from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
+from upgradeconverter.journal.decide import presence
+from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.plan import Precondition, Shape, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.model.entry import Entry
+
+
+class StepRefusedError(Exception):
+    """This step, and with it its group, cannot be done; nothing of it was published."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        """Keep the reason for the report."""
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One transaction's context for the handlers.
+
+    Attributes:
+        contents: bytes of small files by SHA-256.
+        staged: identity of each staged copy by step number; also what a target must be to count as ours.
+        names: files with several names that were copied already, by home of the target's domain.
+        marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
+        digests: what is known of the content of each staged copy from making it, for the history.
+    """
+
+    disk: Disk
+    txid: str
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    staged: dict[int, int] = field(default_factory=dict)
+    marks: dict[int, str] = field(default_factory=dict)
+    names: dict[str, Names] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
+    progress: Progress | None = None
+
+    def stage_path(self, step: Step) -> str:
+        """Return where a step's copy is staged."""
+        return f"{stage_folder(step.target_home, self.txid)}/{step.number}"
+
+    def names_in(self, home: str) -> Names:
+        """Return the files with several names that were copied to a domain."""
+        return self.names.setdefault(home, Names(folder=f"{stage_folder(home, self.txid)}/names"))
+
+    def target_path(self, step: Step) -> str:
+        """Return where the target is, or has to go: inside a directory that was renamed already, it went along."""
+        target = step.target or ""
+        if step.shape is Shape.CREATE and step.twin is not None and self.disk.find(parent(target)) is None:
+            return step.twin
+        return target
+
+    def trash_path(self, step: Step) -> str:
+        """Return where a step's source is put away, to be deleted later or to be kept aside."""
+        return self.aside_path(step) if step.keeps else f"{trash_folder(step.source_home, self.txid)}/{step.number}"
+
+    def aside_path(self, step: Step) -> str:
+        """Return where a step's source is set aside."""
+        return quarantine_path(step.source_home, self.txid, step.number)
+
+    def who(self, step: Step, *, ours_only: bool) -> str:
+        """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
+        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) and step.source is not None
+        stages = step.shape in (Shape.COPY, Shape.CREATE)
+        retires = step.shape in (Shape.COPY, Shape.RETIRE)
+        target = self.disk.find(self.target_path(step)) if step.target is not None else None
+        if ours_only and target is not None and not self._is_ours(step, target.identity):
+            target = None
+        return presence(
+            source=has_source and self.disk.find(step.source or "") is not None,
+            staged=stages and self.disk.find(self.stage_path(step)) is not None,
+            target=target is not None,
+            trash=retires and self.disk.find(self.trash_path(step)) is not None,
+        )
+
+    def _is_ours(self, step: Step, identity: int) -> bool:
+        if step.shape is Shape.ADJUST:
+            return True
+        if step.shape is Shape.RENAME:
+            return step.expected is None or identity == step.expected.identity
+        known = self.staged.get(step.number)
+        return known is None or identity == known
+
+
+def check_source(disk: Disk, step: Step, *, deep: bool) -> None:
+    """Raise StepRefusedError unless the source is still what the plan saw; `deep` walks a tree."""
+    expected = step.expected
+    if expected is None or step.source is None:
+        return
+    entry = disk.find(step.source)
+    if entry is None:
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is gone")
+    if is_changed(expected, entry):
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} is not what was planned for")
+    if deep and expected.fingerprint and disk.survey(step.source).fingerprint != expected.fingerprint:
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} changed inside")
+
+
+def is_changed(expected: Precondition, entry: Entry) -> bool:
+    """Return whether facts differ from a precondition; a directory's own size and time change with its entries."""
+    if entry.identity != expected.identity or expected.changed_ns not in (None, entry.ctime_ns):
+        return True
+    return entry.kind is not Kind.DIRECTORY and (entry.size, entry.mtime_ns) != (expected.size, expected.mtime_ns)
+
+
+def check_unused(work: Work, step: Step) -> None:
+    """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it.
+
+    What is open inside a tree is seen while that is copied, and once more when it was put away.
+    """
+    source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
+    if step.shape not in (Shape.COPY, Shape.RETIRE) or step.method == "link":
+        return
+    if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
+        raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
+
+
+def retires(step: Step) -> bool:
+    """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
+    return step.shape in (Shape.COPY, Shape.RETIRE) or (step.shape is Shape.RENAME and bool(step.omissions))

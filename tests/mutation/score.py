@@ -24,7 +24,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.mutation import real
-from tests.mutation.points import Point, static_points
+from tests.mutation.points import Point, Seen, static_points
 from tests.mutation.stories import LIMIT, TALES, BrokenError, Story
 from tests.mutation.world import ARTIFACTS, DOMAINS
 from tests.powercut.sweep import commit
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 GATE = 1.0
 KILLS = 14
+SWEPT = 8
 FAILURES = 6
 TORN = 3
-TRIES = 36
+TRIES = 120
 OTHERS = 20
 FEW = 3
 THOROUGH = 6
@@ -82,12 +83,25 @@ def _back(story: Story) -> str:
 
 
 def _stopped(story: Story, random: Random) -> Iterator[Story]:
-    """Kill the process, or cut the power, and start again; more often in the middle of a record than elsewhere."""
+    """Kill the process, or cut the power, and start again; more often in the middle of a record than elsewhere.
+
+    So it is while a transaction is swept that is done: the few places that a start comes by then are those that tell of it.
+    """
     seen = story.trace()
     points = random.sample(range(seen.points), min(KILLS, seen.points))
-    for killed in (*points, *(point for point, _ in random.sample(seen.kept, min(KILLS // 2, len(seen.kept))))):
+    points += [point for first, last in _swept(seen) for point in random.sample(range(first, last), min(SWEPT, last - first))]
+    points += [point for point, _ in random.sample(seen.kept, min(KILLS // 2, len(seen.kept)))]
+    for killed in points:
         for told in dict.fromkeys((story.told, _back(story))):
             yield replace(story, told=told, killed=killed, taken=random.choice((0, 0, 1, 2, 3, 4, 5, 6)))
+
+
+def _swept(seen: Seen) -> Iterator[tuple[int, int]]:
+    """Return where a transaction that is done is swept: from which point on, and which is the first after that."""
+    ends = [*(point for point, _ in seen.kept[1:]), seen.points]
+    for kind, (point, _), end in zip(seen.kinds, seen.kept, ends, strict=False):
+        if kind is RecordKind.DONE:
+            yield point + 1, max(point + 1, end)
 
 
 def _torn(story: Story, random: Random) -> Iterator[Story]:

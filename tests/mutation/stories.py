@@ -21,8 +21,18 @@ from typing import TYPE_CHECKING
 from tests.mutation.points import RIVAL, Point, Seen, Switched
 from tests.mutation.world import ARTIFACTS, DOMAINS, PACK, build, start
 from tests.support.modeldisk import ModelDisk, PowerCut
+from upgradeconverter.engine.ledger import read_ledger
 from upgradeconverter.engine.overtaken import pending_sources
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, LEDGER, WAITING, WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.places import (
+    EARLIER_LEDGER,
+    ENGINE_FOLDER,
+    JOURNAL,
+    LEDGER,
+    STAMP,
+    WAITING,
+    WORKING_FOLDERS,
+    folder_of,
+)
 from upgradeconverter.engine.session import Session
 from upgradeconverter.errors import NothingToRollBackError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal
@@ -38,6 +48,8 @@ LIMIT = 24
 FOREVER = 1 << 30
 # What a disk writes as a whole, or not at all (bytes).
 SECTOR = 512
+# What a start writes down for the next one and for people; nothing about data is decided by it.
+_NOTES = (LEDGER, EARLIER_LEDGER, STAMP)
 # What the second layout has and the first has not, by path: its times tell when the program ran.
 _NEW = ("new/version", "links/current", "new/tree/format", "vault/volumes/box/format", "vault/sums", "new", "links", "final")
 
@@ -256,7 +268,7 @@ class Story:
         """
         disk = Switched(removed, tuple(self.trace().kinds))
         disk.take_over(self.disk())
-        before = counted(disk, own=False) - Counter(self.tale.out_of_date)
+        before, left = counted(disk, own=False) - Counter(self.tale.out_of_date), set(disk.snapshot())
         at = 0
 
         def look(number: int) -> None:
@@ -271,21 +283,23 @@ class Story:
             self.tell(disk)
             disk.watch = None
             at = disk.points
-            self._judge_end(disk, before)
+            self._judge_end(disk, before, left)
         except BrokenError as error:
             error.at = at
             raise
 
-    def _judge_end(self, disk: Switched, before: Counter[bytes]) -> None:
+    def _judge_end(self, disk: Switched, before: Counter[bytes], left: set[Row]) -> None:
         # What the disk refused to note down is not there, and the start said so.
         is_sound = not disk.has_dropped and not {ENGINE_FOLDER, LEDGER} & set(disk.refused)
         was_open = bool(_journal(disk).open)
+        untouched = left & set(disk.snapshot())
         for found in disk.survivors(limit=LIMIT):
             self.judge(found, before)
             if self.failing < 0:
                 told, kept = remembered(disk), remembered(found)
             else:
                 told, kept = (_ledger(each) if is_sound else () for each in (disk, found))
+            told, kept = (_without(rows, untouched) for rows in (told, kept))
             if told != kept:
                 raise BrokenError("D4", f"a start had ended, but: {differences(told, kept)}")
             if is_sound and not was_open and _journal(found).open:
@@ -302,6 +316,8 @@ class Story:
             raise BrokenError("D1", f"nowhere any more: {sorted(lost)}")
         if self.is_quiet:
             self._look(disk)
+        if gaps := [problem for problem in read_ledger(disk)[1] if "does not follow" in problem]:
+            raise BrokenError("D8", f"the history has lost runs: {gaps}")
         # One way to go on for each disk: there are many disks, and each way is gone from many of them.
         ends = [end for end in self.tale.ends if not end.straight or self.told == self.tale.told]
         self._go_on(disk.clone(), ends[number % len(ends)])
@@ -458,6 +474,17 @@ def _punch(disk: ModelDisk, whole: bytes) -> None:
     if end > good:
         disk._write(inode, torn[:good] + bytes(end - good) + whole[end:])
         disk.settle()
+
+
+def _without(rows: Snapshot, untouched: set[Row]) -> Snapshot:
+    """Leave out what another start wrote down, and which times it gave to folders, before it was killed.
+
+    The one that came after it found that as it was and does not answer for it.
+    """
+    notes = {row[0] for row in untouched if row[0] in _NOTES}
+    folders = {row[0] for row in untouched if row[1] == "directory"}
+    kept = (row for row in rows if row[0].removesuffix(".new") not in notes)
+    return tuple((*row[:6], 0, *row[7:]) if row[0] in folders else row for row in kept)
 
 
 def _ledger(disk: ModelDisk) -> Snapshot:

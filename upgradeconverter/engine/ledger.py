@@ -34,13 +34,19 @@ def read_ledger(disk: Disk) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]
                 problems.append(f"{path} line {number}: expected a run, found something that is not whole")
             else:
                 runs.append(run)
-                # What came before the older of both files is gone for good.
-                is_first = previous == _FIRST and path == EARLIER_LEDGER and bool(run.get("continues"))
+                # What came before the older of both files is gone for good; so it is before the other one is put aside.
+                is_older = path == EARLIER_LEDGER or _is_full(disk)
+                is_first = previous == _FIRST and is_older and bool(run.get("continues"))
                 if run.get("previous") != previous and not is_first:
                     what = f"{path} line {number}: does not follow the line before it"
                     problems.append(f"{what}; lines were altered or are missing")
             previous = hashlib.sha256(line).hexdigest()
     return tuple(runs), tuple(problems)
+
+
+def _is_full(disk: Disk) -> bool:
+    entry = disk.find(LEDGER)
+    return entry is not None and entry.size > LIMIT
 
 
 def _lines(disk: Disk, path: str) -> list[bytes]:
@@ -100,10 +106,11 @@ def add_run(disk: Disk, run: dict[str, Any]) -> None:
     """Append one run durably, with the digest of the line before it."""
     path, line, is_whole = _end(disk)
     entry = disk.find(LEDGER)
-    if entry is not None and path == LEDGER and entry.size > LIMIT:
+    if path == LEDGER and _is_full(disk):
+        # A start that died may have written its line without making it durable.
+        disk.sync_file(LEDGER)
         disk.remove(EARLIER_LEDGER)
         disk.rename(LEDGER, EARLIER_LEDGER)
-        disk.sync_directory(ENGINE_FOLDER)
         path, entry = EARLIER_LEDGER, None
     chained = {**run, "previous": hashlib.sha256(line).hexdigest() if line else _FIRST}
     if path == EARLIER_LEDGER:

@@ -151,7 +151,7 @@ def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = Fal
         UnknownStateError: no open transaction was touched, or no trial.
         WedgedError: the disk refused.
     """
-    settle(disk, view)
+    settle(disk, journal, view)
     done = _recover_all(disk, journal, view, view.open, undo=undo)
     if undo:
         # Which parts of them still count is known only now.
@@ -216,14 +216,17 @@ def _went_forth(executor: Executor) -> bool:
     return True
 
 
-def settle(disk: Disk, view: JournalView) -> None:
+def settle(disk: Disk, journal: Journal, view: JournalView) -> None:
     """Make durable what can be seen, before anything is concluded from it.
 
     When only the process died, records and names may be seen that no sync has covered yet. Acting on them and then losing them
     in a power cut would turn the order of things round (J1).
     """
     homes = dict.fromkeys(home for transaction in view.open for home in open_homes(transaction))
-    if not homes and not (view.transactions and has_leftovers(disk, "")):
+    if not view.transactions:
+        return
+    if not homes and not has_leftovers(disk, ""):
+        disk.sync_file(journal.path)
         return
     # The root's file system holds the journal.
     for home in dict.fromkeys(("", *homes)):

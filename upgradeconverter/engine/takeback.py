@@ -15,8 +15,8 @@ from upgradeconverter import log
 from upgradeconverter.engine.backward import backward_plan
 from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.convert import open_details
-from upgradeconverter.engine.housekeeping import is_reachable
-from upgradeconverter.engine.places import EARLIER_JOURNALS
+from upgradeconverter.engine.housekeeping import is_reachable, sync_folders
+from upgradeconverter.engine.places import EARLIER_JOURNALS, folder_of
 from upgradeconverter.engine.recover import BACKWARD, OVERTAKEN, about, open_homes, recover, sweep_closed
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
@@ -158,12 +158,15 @@ def _forget(run: Run) -> None:
     view = run.journal.read(repair=True)
     if view.open or view.waiting:
         return
-    for home in dict.fromkeys(home for t in view.transactions for home in open_homes(t) if home):
+    homes = tuple(dict.fromkeys(home for t in view.transactions for home in open_homes(t) if home))
+    for home in homes:
         if not is_reachable(run.disk, home):
             run.report.warn(f"{home} cannot be reached any more; what may be left there is removed by a later start")
             return
     sweep_closed(run.disk, view)
     _restore_times(run, view)
+    # What was swept before may come back in a power cut, and then nobody knows of it any more.
+    sync_folders(run.disk, (folder_of(home) for home in homes))
     run.journal.discard()
 
 

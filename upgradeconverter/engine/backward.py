@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.places import parent, quarantine_path
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind
@@ -25,14 +24,15 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import Transaction
 
 
-def backward_plan(disk: Disk, transaction: Transaction, *, pack: str, arriving: frozenset[str] = frozenset()) -> Plan:
-    """Return the plan that undoes a finished transaction, as far as it is not undone yet.
+def backward_plan(
+    disk: Disk, transaction: Transaction, forward: tuple[Step, ...], *, pack: str, arriving: frozenset[str] = frozenset()
+) -> Plan:
+    """Return the plan that undoes a finished transaction, of which some steps still stand, as far as it is not undone yet.
 
     `arriving` are paths that are not there now, but will be once later transactions are undone.
     """
     begin = transaction.payload(RecordKind.BEGIN) or {}
     about: dict[str, Any] = begin.get("run", {})
-    forward = steps_from_payload(transaction.payload(RecordKind.STAGED) or {"steps": []})
     steps: list[Step] = []
     skips: list[Skip] = []
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
@@ -140,6 +140,9 @@ def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
     target, source = step.target or "", step.source or ""
     if disk.find(target) is None:
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot go back")
+    if _is_another(disk, step):
+        detail = "something of another kind was put in its place, so it does not go back"
+        return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=detail)
     if disk.find(source) is not None:
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
     if not _has_place(disk, source, forward):
@@ -148,6 +151,11 @@ def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
     if fixed is not None:
         return Skip(path=target, reason=Reason.IMMUTABLE, detail=f"{fixed} is immutable or append-only", rival=fixed)
     return None
+
+
+def _is_another(disk: Disk, step: Step) -> bool:
+    entry = disk.find(step.target or "")
+    return entry is not None and step.expected is not None and entry.kind.value != step.expected.kind
 
 
 def _has_place(disk: Disk, path: str, forward: tuple[Step, ...]) -> bool:

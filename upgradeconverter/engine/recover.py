@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.executor import Executor
-from upgradeconverter.engine.housekeeping import homes_of, sweep_home
+from upgradeconverter.engine.housekeeping import homes_of, is_reachable, sweep_home
 from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.work import StepRefusedError, check_source
-from upgradeconverter.errors import UnknownStateError, WedgedError
+from upgradeconverter.errors import UnknownStateError, VaultNotUsableError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.plan import Shape, Wave
@@ -68,6 +68,13 @@ def open_homes(transaction: Transaction) -> tuple[str, ...]:
     return homes_of(steps_from_payload(transaction.payload(RecordKind.BEGIN) or {"steps": []}))
 
 
+def unreachable(disk: Disk, transactions: Iterable[Transaction]) -> VaultNotUsableError | None:
+    """Return what is wrong where a domain that one of the transactions lies in is not there, such as a vault not mounted."""
+    homes = dict.fromkeys(home for transaction in transactions for home in open_homes(transaction))
+    missing = (home for home in homes if not is_reachable(disk, home))
+    return next((VaultNotUsableError(home, "another file system, or none of its own") for home in missing), None)
+
+
 def steps_of(view: JournalView, transaction: Transaction) -> tuple[Step, ...]:
     """Return what a transaction still stands for: its steps, without those groups that a later one has taken back."""
     payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
@@ -84,8 +91,16 @@ def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
 
 def _taken_back(view: JournalView) -> frozenset[str]:
     """Return the groups of trials, as `transaction/group`, that the old system has overtaken."""
-    done = (t for t in view.transactions if t.last is RecordKind.DONE and about(t).get("direction") == OVERTAKEN)
-    return frozenset(step.takes_back for t in done for step in steps_from_payload(t.payload(RecordKind.STAGED) or {"steps": []}))
+    done = [t for t in view.transactions if t.last is RecordKind.DONE and about(t).get("direction") == OVERTAKEN]
+    return frozenset(step.takes_back for t in done for step in _carried_out(t))
+
+
+def _carried_out(transaction: Transaction) -> tuple[Step, ...]:
+    """Return the steps of a transaction that is done, without those that were left, and all that belongs together with one."""
+    left = (transaction.payload(RecordKind.DONE) or {}).get("left", [])
+    steps = steps_from_payload(transaction.payload(RecordKind.STAGED) or {"steps": []})
+    groups = {step.takes_back for step in steps if step.number in left}
+    return tuple(step for step in steps if step.takes_back not in groups)
 
 
 def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Transaction) -> Executor:

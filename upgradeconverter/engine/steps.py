@@ -198,17 +198,18 @@ def back(work: Work, step: Step, *, aside: str = "") -> None:
             disk.rename(work.trash_path(step), origin)
         disk.sync_directory(parent(origin))
         disk.sync_directory(parent(work.trash_path(step)))
-    if "T" in work.who(step, ours_only=True):
+    is_published = "T" in work.who(step, ours_only=True)
+    if is_published:
         _unpublish(work, step, aside)
     source = disk.find(step.source or "", labels=True)
     is_ours = source is not None and (step.expected is None or source.identity == step.expected.identity)
     if (step.shape is Shape.RENAME or step.method == "link") and source is not None and is_ours:
         # The flip sets attributes before it renames, so they may have changed although nothing was published.
-        disk.set_attributes(source.path, _still_as_set(step, source))
+        disk.set_attributes(source.path, _still_as_set(step, source, is_half_done=not is_published))
         disk.sync_file(step.source or "")
 
 
-def _still_as_set(step: Step, found: Entry) -> Attributes:
+def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes:
     """Return what an undo has to set: what the flip has set, unless somebody set something else since.
 
     A flip changes the times of directories only.
@@ -217,7 +218,7 @@ def _still_as_set(step: Step, found: Entry) -> Attributes:
     labels = {name: text for name, text in before.labels if found.labels.get(name, "") == dict(after.labels).get(name, text)}
     is_directory = found.kind is Kind.DIRECTORY
     # Between a change of the owner and that of the mode there is a moment without these bits (chown(2)).
-    cleared = stat.S_ISUID | stat.S_ISGID if after.uid is not None or after.gid is not None else 0
+    cleared = stat.S_ISUID | stat.S_ISGID if is_half_done else 0
     as_set = {mode & ~cleared for mode in (before.mode, after.mode) if mode is not None}
     return Attributes(
         mode=before.mode if found.mode & ~cleared in as_set else None,
@@ -235,15 +236,25 @@ def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
     Somebody wrote to it since, or may still do so, or deleted what it was made from.
     """
     who, target = work.who(step, ours_only=True), work.target_path(step)
-    if "T" not in who or step.number not in work.marks:
+    if "T" not in who:
         return None
-    if step.shape is Shape.COPY and "S" not in who and "X" not in who:
+    if step.shape is Shape.COPY and "X" not in who and not _has_source(work, step):
         return StepRefusedError(Reason.DIVERGED, f"{target} is the only one left")
+    if step.number not in work.marks:
+        return None
     if work.disk.survey(target).fingerprint != work.marks[step.number]:
         return StepRefusedError(Reason.DIVERGED, f"{target} was written to")
     if work.disk.is_open(target) or work.disk.is_lived_in(target):
         return StepRefusedError(Reason.IN_USE, f"{target} is open in another process")
     return None
+
+
+def _has_source(work: Work, step: Step) -> bool:
+    """Return whether what a copy was made from is there, and not something else in its place; of a link, the same file."""
+    source, target = work.disk.find(step.source or ""), work.disk.find(work.target_path(step))
+    if source is None or (step.expected is not None and source.kind.value != step.expected.kind):
+        return False
+    return step.method != "link" or (target is not None and source.identity == target.identity)
 
 
 def _unpublish(work: Work, step: Step, aside: str) -> None:

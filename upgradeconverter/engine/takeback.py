@@ -17,7 +17,7 @@ from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.convert import open_details
 from upgradeconverter.engine.housekeeping import is_reachable, sync_folders
 from upgradeconverter.engine.places import EARLIER_JOURNALS, folder_of
-from upgradeconverter.engine.recover import BACKWARD, OVERTAKEN, about, open_homes, recover, sweep_closed
+from upgradeconverter.engine.recover import BACKWARD, OVERTAKEN, about, open_homes, recover, steps_of, sweep_closed, unreachable
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
@@ -46,12 +46,14 @@ def take_back(run: Run) -> None:
         first = _first(view)
         stamp(run.session, run.session.carried_label())
         run.has_acted = bool(view.open or view.waiting)
+        _tell_undone(run, view)
         for recovery in recover(run.disk, run.journal, view, undo=True):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()
         for transaction in reversed(done_forward(run.journal.read(repair=True))):
             # One after the other: what a later one moved on has to be back before the earlier one is looked at.
-            plan = backward_plan(run.disk, transaction, pack=run.session.pack.name)
+            steps = steps_of(run.journal.read(repair=True), transaction)
+            plan = backward_plan(run.disk, transaction, steps, pack=run.session.pack.name)
             phase = f"{_BACK} {transaction.txid}"
             run.plans[phase] = plan
             run.show()
@@ -70,13 +72,23 @@ def foresee_taking_back(run: Run) -> None:
         view = _earlier(run)[1]
     _first(view)
     run.report.details.update(open_details(view))
+    _tell_undone(run, view)
     arriving: set[str] = set()
     for transaction in reversed(done_forward(view)):
-        plan = backward_plan(run.disk, transaction, pack=run.session.pack.name, arriving=frozenset(arriving))
+        steps = steps_of(view, transaction)
+        plan = backward_plan(run.disk, transaction, steps, pack=run.session.pack.name, arriving=frozenset(arriving))
         arriving.update(step.target for step in plan.steps if step.target is not None)
         run.plans[f"{_BACK} {transaction.txid}"] = plan
     run.show()
     run.report.outcome = Outcome.PLANNED
+
+
+def _tell_undone(run: Run, view: JournalView) -> None:
+    """Tell what a trial that waits has made, all of which is undone: what it was made of is there still."""
+    steps = (step for transaction in view.waiting for step in steps_of(view, transaction))
+    made = [f"{step.target} ({step.source} stays)" for step in steps if step.source is not None and step.target is not None]
+    if made:
+        run.report.details["taken back"] = made
 
 
 def _has_work(view: JournalView) -> bool:
@@ -126,6 +138,9 @@ def _check_vault(run: Run, view: JournalView) -> None:
             problem = run.session.vault_problem(phase)
             if problem is not None:
                 raise problem
+    missing = unreachable(run.disk, transactions)
+    if missing is not None:
+        raise missing
 
 
 def _conclude(run: Run, layout: str) -> None:

@@ -28,6 +28,12 @@ EXIT_STATUSES: dict[int, str] = {
 }
 
 
+def _some(paths: tuple[str, ...]) -> str:
+    """Return the first few of many paths as a text."""
+    more = len(paths) - _NAMED
+    return ", ".join(repr(path) for path in paths[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 class UpgradeConverterError(Exception):
     """Root of all refusals and failures; never raised itself.
 
@@ -163,13 +169,11 @@ class BothDoNotFitError(UpgradeConverterError):
     """A trial keeps the old layout beside the new one, and there is no room for both."""
 
     code = "BothDoNotFit"
-    hint = "Free space, or let what does not fit be converted for good with --when-short irreversible."
+    hint = "Free space, or let what does not fit be converted at once, without a trial, with --when-short irreversible."
 
     def __init__(self, paths: tuple[str, ...], detail: str) -> None:
         """Name what does not fit, and where."""
-        more = len(paths) - _NAMED
-        named = ", ".join(repr(path) for path in paths[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        super().__init__(f"{named}: expected room for both the old and the new one, found {detail}")
+        super().__init__(f"{_some(paths)}: expected room for both the old and the new one, found {detail}")
 
 
 class TrialWaitsError(UpgradeConverterError):
@@ -180,7 +184,20 @@ class TrialWaitsError(UpgradeConverterError):
 
     def __init__(self, found: str, wanted: str) -> None:
         """Name the layout of the trial and the one asked for."""
-        super().__init__(f"a trial of layout {found!r} waits to be confirmed; expected none, or one of {wanted!r}")
+        super().__init__(
+            f"expected no trial, or one of layout {wanted!r}; found one of layout {found!r} that waits to be confirmed"
+        )
+
+
+class TrialOvertakenError(UpgradeConverterError):
+    """After a fallback the old system went on with what had been converted on trial, so the new one is out of date."""
+
+    code = "TrialOvertaken"
+    hint = "`upgradeconverter run --trial` converts it anew; confirm after that."
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        """Name what the old system wrote to."""
+        super().__init__(f"{_some(paths)}: expected what the trial was made of, found what the old system made of it since")
 
 
 class TrialLostError(UpgradeConverterError):
@@ -188,8 +205,8 @@ class TrialLostError(UpgradeConverterError):
 
     code = "TrialLost"
     hint = (
-        "Nothing was touched, old and new layout are both there. `upgradeconverter run --trial` takes up what is equal in both "
-        "and names the rest; where nothing is left to take up, remove the file named first."
+        "Nothing was touched. `upgradeconverter run --trial` takes up what is equal in the old layout and the new one, "
+        "and names the rest."
     )
 
     def __init__(self, mark: str, journal: str) -> None:

@@ -179,11 +179,15 @@ def test_writes_of_both_systems(top: Path) -> None:
         image.write(b"by the new system")
     with (top / PREPARED / "rootfs/etc/hostname").open("ab") as file:
         file.write(b"by the old system")
-    status, document = _do(top, "confirm")
-    assert status == 0
+    before = capture(str(top), engine=True)
+    for words in (("confirm",), ("confirm", "-n")):
+        # What the trial made of it is out of date, and must not be what counts from now on.
+        status, document = _do(top, *words)
+        assert (status, document["error"]["code"]) == (3, "TrialOvertaken")
+        assert diff(before, capture(str(top), engine=True)) == ""
+    assert (_do(top, "--trial")[0], _do(top, "confirm")[0]) == (0, 0)
     assert (top / TARGETS[0]).read_bytes().endswith(b"by the new system")
-    assert (top / PREPARED / "rootfs/etc/hostname").read_bytes().endswith(b"by the old system")
-    assert [skip["path"] for skip in document["skipped"]] == [PREPARED]
+    assert (top / TARGETS[1] / "rootfs/etc/hostname").read_bytes().endswith(b"by the old system")
 
 
 @pytest.mark.root
@@ -204,12 +208,34 @@ def test_both_do_not_fit(tmp_path: Path, vault: FakeVault) -> None:
         assert (status, document["error"]["code"]) == (3, "BothDoNotFit")
         assert diff(before, capture(str(top), engine=True)) == ""
         status, document = _do(top, "--trial", "--when-short", "irreversible")
-        assert (status, ["for good" in text for text in document["warnings"]].count(True)) == (0, 1)
+        assert (status, ["converted at once" in text for text in document["warnings"]].count(True)) == (0, 1)
         moved = {(item["status"], item["undo"]) for item in document["items"] if item["operation"] == "Move"}
         assert moved == {("waiting", "until confirmed"), ("done", "moved back")}
         assert (_there(top, TARGETS), not inside - contents(str(top))) == ([True] * 3, True)
         assert _do(top, "rollback")[0] == 0
         assert diff(*(_known(tree) for tree in (before, capture(str(top), engine=True)))) == ""
+
+
+@pytest.mark.root
+def test_what_is_renamed_needs_no_room(tmp_path: Path, vault: FakeVault) -> None:
+    """A tree that there is no room to copy is renamed at once where that is allowed, since a rename takes none."""
+    vault.locked = False
+    with (
+        mounted(str(tmp_path / "image"), str(tmp_path / "fs"), size="24M") as place,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        top = Path(make_disk(Path(place) / "persist"))
+        (top / PREPARED / "rootfs/large").write_bytes(os.urandom(12 << 20))
+        os.sync()
+        before = capture(str(top))
+        assert _do(top, "--trial")[1]["error"]["code"] == "BothDoNotFit"
+        status, document = _do(top, "--trial", "--when-short", "irreversible")
+        assert (status, document["skipped"]) == (0, [])
+        found = {item["source"]: (item["status"], item["transfer"]) for item in document["items"] if item["operation"] == "Move"}
+        assert (found[PREPARED], found[IMAGE]) == (("done", "rename"), ("waiting", "copy"))
+        assert _do(top, "rollback")[0] == 0
+        assert diff(before, capture(str(top))) == ""
 
 
 def _known(tree: Tree) -> Tree:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.disktree import capture, diff
+from tests.support.dying import dying
 from tests.support.olddisk import (
     ENGINE,
     IMAGE,
@@ -159,6 +160,108 @@ def test_new_directory_became_something_else(tmp_path: Path, words: tuple[str, .
     assert _do(place, "rollback")[0] != EXIT_WEDGED
 
 
+@pytest.mark.parametrize("other", ["gone", "another file", "link"])
+@pytest.mark.parametrize("linked", [False, True], ids=["copy", "second name"])
+def test_new_one_is_the_only_one(tmp_path: Path, other: str, *, linked: bool) -> None:
+    """What the old system deleted or put something else in the place of is set aside when the trial is taken back."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    content = (place / IMAGE).read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        if linked:
+            patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        _do(place, "--trial")
+        (place / IMAGE).unlink()
+        if other == "another file":
+            (place / IMAGE).write_bytes(b"made anew")
+        elif other == "link":
+            (place / IMAGE).symlink_to("elsewhere")
+        status, document = _do(place, "rollback")
+    is_kept = linked or other != "another file"
+    assert (status, list(_left(document).values())) == (EXIT_DONE, ["Diverged"] * is_kept)
+    assert os.path.lexists(place / IMAGE) == (other != "gone")
+    assert any(path.read_bytes() == content for path in place.rglob("*") if path.is_file() and not path.is_symlink()) == is_kept
+
+
+def test_second_name_is_the_only_one_while_a_trial_begins(tmp_path: Path) -> None:
+    """Die between two new names; the old system deletes the first file and changes the second: the next start loses nothing."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    content = (place / IMAGE).read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        found = False
+        for at in range(200):
+            with dying(at):
+                _do(place, "--trial")
+            if (place / NEW).exists() and not (place / TREE[1]).exists():
+                found = True
+                break
+            _do(place, "rollback")
+        assert found
+        (place / IMAGE).unlink()
+        _append(place / TREE[0] / "rootfs/etc/hostname", b" old")
+        _do(place, "--trial")
+    assert any(path.read_bytes() == content for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+@pytest.mark.parametrize("words", [("--trial",), ()])
+def test_special_file_at_a_new_name(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Something of another kind in place of a new file stays, and all the others go back."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    _do(place, *words)
+    (place / NEW).unlink()
+    os.mkfifo(place / NEW)
+    for _ in range(2):
+        assert _do(place, "rollback")[0] in (EXIT_DONE, EXIT_DEVIATIONS, EXIT_REFUSED)
+    # It may have got the number of the inode that was there before, and is set aside like that then.
+    assert any(path.is_fifo() for path in (place / NEW, *place.rglob("quarantine/*")))
+    assert ((place / TREE[0]).exists(), (place / TREE[1]).exists()) == (True, False)
+
+
+def test_bits_that_somebody_removed(tmp_path: Path) -> None:
+    """A rollback gives no set-uid bit back that somebody took away since."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    (place / IMAGE).chmod(0o4644)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        _do(place, "--trial")
+        (place / IMAGE).chmod(0o644)
+        _do(place, "rollback")
+    assert (place / IMAGE).stat().st_mode & 0o7777 == 0o644
+
+
+def test_room_is_looked_for_before_anything_is_taken_out(top: Path) -> None:
+    """A start that is refused for want of room has not taken anything out of the trial before."""
+    _append(top / PREPARED / "rootfs/etc/hostname", b" old")
+    (top / "containerd").mkdir()
+    (top / "containerd/large").write_bytes(b"\xff" * (8 << 20))
+    before, space = capture(str(top), engine=True), PosixDisk.space
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        patch.setattr(PosixDisk, "space", lambda disk, path: replace(space(disk, path), free=4 << 20))
+        assert _do(top, "--trial")[1]["error"]["code"] == "BothDoNotFit"
+        assert diff(before, capture(str(top), engine=True)) == ""
+
+
+@pytest.mark.parametrize("tree", TREE)
+def test_one_in_use_while_a_fallback_is_settled(top: Path, tree: str) -> None:
+    """While somebody works on the old or the new tree the trial stands; the start after that settles it."""
+    _append(top / TREE[0] / "rootfs/etc/hostname", b" old")
+    with Path(top, tree, "rootfs/etc/hostname").open("r+b"):
+        _do(top, "--trial")
+        assert (top / TREE[1]).exists()
+        assert TREE[0] in _do(top, "status")[1]["details"]["waiting for confirmation"]
+    for _ in range(2):
+        _do(top, "--trial")
+    assert (top / TREE[1] / "rootfs/etc/hostname").read_bytes().endswith(b" old")
+    assert TREE[0] in _do(top, "status")[1]["details"]["waiting for confirmation"]
+    assert _do(top, "rollback")[0] == EXIT_DONE
+    assert not (top / TREE[1]).exists()
+
+
 # --- nobody is told what is not so -------------------------------------------------------------------------------------
 
 
@@ -191,6 +294,52 @@ def test_journal_that_was_lost(top: Path, damage: Callable[[Path], None]) -> Non
     assert diff(before, capture(str(top))) == ""
     assert _do(top, "confirm")[0] == EXIT_DONE
     assert ((top / IMAGE).exists(), (top / NEW).exists()) == (False, True)
+
+
+def test_lost_trial_that_was_converted_for_good(top: Path) -> None:
+    """Once nothing lies twice any more nobody is told of a trial that was lost."""
+    (top / ENGINE / "journal").unlink()
+    assert "waits" in _do(top, "status")[1]["warnings"][0]
+    _do(top)
+    assert not (top / ENGINE / "waiting").exists()
+    assert _do(top, "verify")[1]["details"]["deviations"] == []
+
+
+def test_journal_of_a_run_that_was_lost(top: Path) -> None:
+    """A journal that is gone as a whole is missed like one that lost a record."""
+    _do(top, "confirm")
+    (top / ENGINE / "journal").unlink()
+    assert [each for each in _do(top, "verify")[1]["details"]["deviations"] if "expected the records" in each]
+
+
+def test_verify_after_a_rollback_and_a_trial(tmp_path: Path) -> None:
+    """What a trial does to both names of one file is no deviation from what a rollback left."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        for words in ((), ("rollback",), ("--trial",)):
+            _do(place, *words)
+        assert _do(place, "verify")[1]["details"]["deviations"] == []
+
+
+def test_vault_is_not_there(top: Path, vault: FakeVault) -> None:
+    """A confirmation of what lies in another domain is refused before anything is written where that domain is missing."""
+    before = capture(str(top), engine=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("upgradeconverter.disk.native.encryption_policy", lambda _: b"")
+        for word in ("confirm", "rollback"):
+            status, document = _do(top, word)
+            assert (status, document["error"]["code"]) == (EXIT_REFUSED, "VaultNotUsable")
+    assert not vault.locked
+    assert diff(before, capture(str(top), engine=True)) == ""
+
+
+def test_what_a_rollback_would_do(top: Path) -> None:
+    """A rollback of a trial says what goes, before and after; nothing is named twice."""
+    planned = _do(top, "rollback", "-n")[1]["details"]["taken back"]
+    assert f"{NEW} ({IMAGE} stays)" in planned
+    assert _do(top, "rollback")[1]["details"]["taken back"] == planned
 
 
 def test_vault_that_cannot_be_written_to(top: Path, vault: FakeVault) -> None:

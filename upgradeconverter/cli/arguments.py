@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--output", choices=("text", "json"), default="text", help="text for people, JSON for tools")
     made.add_argument("--strict", action="store_const", const=True, help="items left alone are a failure (status 1)")
     made.add_argument("--trial", action="store_const", const=True, help="keep the old layout until `confirm`")
-    short = "where a trial has no room for both layouts: refuse, or convert for good (irreversible)"
+    short = "where a trial has no room for both layouts: refuse, or convert at once (irreversible)"
     made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
     made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")

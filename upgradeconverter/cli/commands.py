@@ -15,11 +15,12 @@ from upgradeconverter.engine.convert import audit, convert
 from upgradeconverter.engine.drift import altered, changed_since, lost_records
 from upgradeconverter.engine.ledger import last_noted, read_ledger
 from upgradeconverter.engine.overtaken import pending_sources
-from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL
+from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WAITING
+from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished, vault_problem
-from upgradeconverter.errors import EXIT_DEVIATIONS
+from upgradeconverter.errors import EXIT_DEVIATIONS, TrialLostError
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
 
@@ -96,6 +97,8 @@ def status(context: Context) -> None:
             "set aside": list(set_aside(disk, session.pack.vault)),
         },
     )
+    if is_trial_lost(disk, view):
+        report.warn(TrialLostError(WAITING, JOURNAL).message)
 
 
 def _last(run: dict[str, Any] | None) -> str:

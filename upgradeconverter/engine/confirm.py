@@ -6,14 +6,16 @@ of them is put away; what stops after that is finished by the next start.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from upgradeconverter.engine.overtaken import pending_sources
+from upgradeconverter.engine.convert import plan_overtaken
+from upgradeconverter.engine.overtaken import pending_sources, sources_of
 from upgradeconverter.engine.places import JOURNAL, WAITING
-from upgradeconverter.engine.recover import executor_of, is_trial_lost, open_homes, recover, sweep_closed
+from upgradeconverter.engine.recover import about, executor_of, is_trial_lost, open_homes, recover, sweep_closed, unreachable
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting
-from upgradeconverter.errors import HaltedError, TrialLostError
+from upgradeconverter.errors import HaltedError, TrialLostError, TrialOvertakenError
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Plan, Wave
 
@@ -27,6 +29,7 @@ def confirm(run: Run) -> None:
 
     Raises:
         VaultMissingError, VaultLockedError, VaultNotUsableError: a trial lies in a vault that cannot be reached.
+        TrialOvertakenError: the old system went on with something after a fallback.
         TrialLostError: a trial waits, and the journal knows nothing of it.
         WedgedError, HaltedError: the disk refused; the next start goes on.
     """
@@ -38,6 +41,8 @@ def confirm(run: Run) -> None:
         mark_waiting(run)
         return
     _check_vault(run, view)
+    if not view.open:
+        _check_not_overtaken(run, view)
     with failing_on_record(run, "all"):
         stamp(run.session, run.session.carried_label())
         run.has_acted = True
@@ -58,6 +63,10 @@ def foresee_confirming(run: Run) -> None:
     """Fill the report with what waits to be confirmed; changes nothing (D6)."""
     view = run.journal.read(repair=False)
     run.report.details["waiting for confirmation"] = sorted(pending_sources(view))
+    if is_trial_lost(run.disk, view):
+        raise TrialLostError(WAITING, JOURNAL)
+    if not view.open:
+        _check_not_overtaken(run, view)
     run.report.outcome = Outcome.PLANNED if view.waiting else Outcome.NOTHING_TO_DO
 
 
@@ -82,8 +91,22 @@ def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
 
 
 def _check_vault(run: Run, view: JournalView) -> None:
-    if any(home for transaction in (*view.open, *view.waiting) for home in open_homes(transaction)):
+    transactions = (*view.open, *view.waiting)
+    if any(home for transaction in transactions for home in open_homes(transaction)):
         for phase in run.session.pack.phases:
             problem = run.session.vault_problem(phase)
             if problem is not None:
                 raise problem
+    problem = unreachable(run.disk, transactions)
+    if problem is not None:
+        raise problem
+
+
+def _check_not_overtaken(run: Run, view: JournalView) -> None:
+    """Raise TrialOvertakenError where the old system went on with something: what the trial made of it must not count."""
+    for layout in dict.fromkeys(str(about(transaction).get("target", "")) for transaction in view.waiting):
+        session = replace(run.session, asked=layout, pending=pending_sources(view))
+        overtaken = plan_overtaken(run, session, view, "all")
+        if overtaken.steps:
+            sources = (path for paths in sources_of(view, overtaken).values() for path in paths)
+            raise TrialOvertakenError(tuple(sources))

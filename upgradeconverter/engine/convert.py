@@ -1,4 +1,4 @@
-"""A whole conversion on one screen: recover, plan, carry out phase by phase, remember.
+"""A whole conversion: recover, settle a trial that waits, plan, carry out phase by phase, remember.
 
 Calling sequence: `convert` under the lock, with a real disk; `audit` without lock, on a read-only one. Each fills the report
 that it is given; an UpgradeConverterError that ends it is raised and put into the report by the command line.
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import log
 from upgradeconverter.engine.overtaken import look, pending_sources, sources_of, without
 from upgradeconverter.engine.places import ENGINE_FOLDER
-from upgradeconverter.engine.recover import FORWARD, OVERTAKEN, about, open_homes, recover
+from upgradeconverter.engine.recover import FORWARD, OVERTAKEN, about, open_homes, recover, unreachable
 from upgradeconverter.engine.remember import note, noting, section, stamp
 from upgradeconverter.engine.run import (
     Run,
     carry_out,
     failing_on_record,
+    forget_lost_trial,
     last_run,
     make_engine_folder,
     mark_waiting,
@@ -45,7 +46,7 @@ def audit(run: Run, phase: str) -> None:
     run.report.details.update(open_details(view))
     overtaken = _mind_the_trial(run, view, phase)
     if overtaken.steps:
-        run.session = _settled(run, view, overtaken)
+        run.session = _settled(run.session, view, overtaken)
     for each in run.session.phases(phase):
         plan = _make_plan(run, each)
         _take(run, plan, each)
@@ -76,26 +77,32 @@ def _mind_the_trial(run: Run, view: JournalView, phase: str) -> Plan:
     layouts = {str(about(transaction).get("target", "")) for transaction in view.waiting}
     if layouts - {wanted}:
         raise TrialWaitsError(", ".join(sorted(layouts - {wanted})), wanted)
-    phases = frozenset(each.name for each in run.session.phases(phase))
-    plan = look(run.disk, run.journal, view, phases, pack=run.session.pack.name, layout=wanted)
     if view.waiting:
         _take_pending(run, view)
-    while plan.steps:
-        session = _settled(run, view, plan)
-        fewer = without(plan, view, [session.make_plan(each.name) for each in session.phases(phase)])
-        if fewer == plan:
-            break
-        plan = fewer
+    plan = plan_overtaken(run, run.session, view, phase)
     if plan.steps or plan.skips:
         run.plans[_TRIAL] = plan
         run.show()
     return plan
 
 
-def _settled(run: Run, view: JournalView, overtaken: Plan) -> Session:
+def plan_overtaken(run: Run, session: Session, view: JournalView, phase: str) -> Plan:
+    """Return the plan that takes out of a trial what the old system has overtaken and can be converted anew."""
+    phases = frozenset(each.name for each in session.phases(phase))
+    plan = look(run.disk, run.journal, view, phases, pack=session.pack.name, layout=session.target_label())
+    while plan.steps:
+        settled = _settled(session, view, plan)
+        fewer = without(run.disk, plan, view, [settled.make_plan(each) for each in phases])
+        if fewer == plan:
+            break
+        plan = fewer
+    return plan
+
+
+def _settled(session: Session, view: JournalView, overtaken: Plan) -> Session:
     """Return the session as it will be once what the old system has overtaken is taken back."""
     again = {path for paths in sources_of(view, overtaken).values() for path in paths}
-    return replace(run.session, pending=run.session.pending - again, leaving=overtaken.steps)
+    return replace(session, pending=session.pending - again, leaving=overtaken.steps)
 
 
 def _take_pending(run: Run, view: JournalView) -> None:
@@ -106,20 +113,28 @@ def _take_pending(run: Run, view: JournalView) -> None:
 
 def _make_plan(run: Run, phase: Phase) -> Plan:
     """Plan a phase; in a trial, decide what happens where the old and the new layout do not fit side by side."""
-    session = run.session
-    plan = session.make_plan(phase.name)
-    if session.trial is None:
-        return plan
-    at_once = replace(session, trial=None).make_plan(phase.name)
-    short = _short(plan) - _short(at_once)
+    plan, short = _check_room(run.session, phase, run.when_short)
     if not short:
         return plan
-    if run.when_short == "refuse":
+    run.report.warn(f"converted at once, since there is no room for the old and the new one: {', '.join(sorted(short))}")
+    run.session = replace(run.session, trial=Trial(at_once=frozenset(short)))
+    return run.session.make_plan(phase.name)
+
+
+def _check_room(session: Session, phase: Phase, when_short: str) -> tuple[Plan, set[str]]:
+    """Return the plan of a phase, and for what of it there is no room as long as the old layout stays.
+
+    Raises:
+        BothDoNotFitError: there is no room for something, and that is not to be converted at once.
+    """
+    plan = session.make_plan(phase.name)
+    if session.trial is None or not _short(plan):
+        return plan, set()
+    short = _short(plan) - _short(replace(session, trial=None).make_plan(phase.name))
+    if short and when_short == "refuse":
         detail = next(skip.detail for skip in plan.skips if skip.path in short)
         raise BothDoNotFitError(tuple(sorted(short)), detail)
-    run.report.warn(f"{len(short)} items are converted for good, since there is no room for the old and the new one")
-    run.session = replace(session, trial=Trial(at_once=frozenset(short)))
-    return run.session.make_plan(phase.name)
+    return plan, short
 
 
 def _short(plan: Plan) -> set[str]:
@@ -148,14 +163,8 @@ def convert(run: Run, phase: str) -> None:
     with failing_on_record(run, phase):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
-        overtaken = _mind_the_trial(run, run.journal.read(repair=True), phase)
-        if overtaken.steps:
-            blocked = _blocked(run, phase)
-            if blocked is not None:
-                _refuse_phase(run, blocked)
-                return
-            carry_out(run, overtaken, _TRIAL, OVERTAKEN)
-            _take_pending(run, run.journal.read(repair=True))
+        if not _settle_trial(run, phase):
+            return
         for each in run.session.phases(phase):
             plan = _make_plan(run, each)
             _take(run, plan, each)
@@ -172,11 +181,33 @@ def convert(run: Run, phase: str) -> None:
     _conclude(run, phase)
 
 
+def _settle_trial(run: Run, phase: str) -> bool:
+    """Take out of a trial that waits what the old system has overtaken; False when the vault stands in the way.
+
+    Raises:
+        TrialWaitsError, BothDoNotFitError: before anything is taken out.
+    """
+    view = run.journal.read(repair=True)
+    overtaken = _mind_the_trial(run, view, phase)
+    if not overtaken.steps:
+        return True
+    blocked = _blocked(run, phase)
+    if blocked is not None:
+        _refuse_phase(run, blocked)
+        return False
+    for each in run.session.phases(phase):
+        _check_room(_settled(run.session, view, overtaken), each, run.when_short)
+    carry_out(run, overtaken, _TRIAL, OVERTAKEN)
+    _take_pending(run, run.journal.read(repair=True))
+    return True
+
+
 def _recover(run: Run, view: JournalView, phase: str) -> bool:
     """Finish what an earlier start left open; False when that has to wait for a later phase."""
     if view.open:
         blocked = _blocked(run, phase)
         vault_homes = {home for transaction in view.open for home in open_homes(transaction) if home}
+        blocked = blocked or unreachable(run.disk, view.open)
         if vault_homes and (blocked is not None or not any(e.needs_vault for e in run.session.phases(phase))):
             if blocked is not None:
                 _refuse_phase(run, blocked)
@@ -259,5 +290,9 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
         # A disk on which there was never anything to convert is not written to at all.
         return
     make_engine_folder(run.disk)
+    left = {skip["reason"] for skip in run.report.skipped}
+    if known is not None and session.phases(phase) == session.pack.phases and not left & {Reason.TARGET_EXISTS, Reason.DIVERGED}:
+        # Nothing lies twice, so of a trial whose journal was lost there is nothing left to be decided.
+        forget_lost_trial(run.disk, view)
     mark_waiting(run)
     stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)

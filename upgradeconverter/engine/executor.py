@@ -161,8 +161,13 @@ class Executor:
         if self.machine.state in (State.COMMITTED, State.CONFIRMED):
             self._retire()
         if self.machine.state is State.RETIRED:
-            self.machine.move("finish")
+            self.machine.move("finish", self._done_payload())
             self._tidy()
+
+    def _done_payload(self) -> dict[str, Any]:
+        """Return what `done` records: which steps could not be carried out to their end, as when somebody came in between."""
+        left = [number for number, result in sorted(self.results.items()) if result.status is ItemStatus.LEFT]
+        return {"left": left} if left else {}
 
     def _wait(self) -> None:
         """Leave a trial as it is: both layouts are whole."""

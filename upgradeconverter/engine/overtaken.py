@@ -19,6 +19,7 @@ from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
 from upgradeconverter.engine.recover import about, copies_of, executor_of, open_homes, steps_of
 from upgradeconverter.engine.work import StepRefusedError, check_source
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Wave
@@ -84,10 +85,11 @@ def sources_of(view: JournalView, plan: Plan) -> dict[str, tuple[str, ...]]:
     return {key: tuple(step.source or "" for step in copies_of(view, key)) for key in keys}
 
 
-def without(plan: Plan, view: JournalView, anew: Iterable[Plan]) -> Plan:
+def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> Plan:
     """Return a plan that takes back only what the plans that come after it convert anew; of the rest the trial stands."""
     anew = tuple(anew)
-    converted = {step.source for each in anew for step in each.steps if step.target is not None or step.twin is not None}
+    coming = (step for each in anew for step in each.steps if step.target is not None or step.twin is not None)
+    converted = {step.source for step in coming if step.source is not None and not _is_open(disk, step.source)}
     why = {skip.path: f"{skip.reason.value}: {skip.detail}" for each in anew for skip in each.skips}
     stuck = {key: paths for key, paths in sources_of(view, plan).items() if not converted.issuperset(paths)}
     if not stuck:
@@ -98,8 +100,23 @@ def without(plan: Plan, view: JournalView, anew: Iterable[Plan]) -> Plan:
     return replace(plan, waves=waves, skips=(*plan.skips, *skips))
 
 
+def _is_open(disk: Disk, path: str) -> bool:
+    """Return whether somebody has something open there or below, or works in it; a copy of it would be left."""
+    entry = disk.find(path)
+    if entry is None or entry.kind is not Kind.DIRECTORY:
+        return disk.is_open(path)
+    folders = [path]
+    while folders:
+        for inner in disk.entries(folders.pop()):
+            if inner.kind is Kind.DIRECTORY:
+                folders.append(inner.path)
+            elif inner.kind is Kind.FILE and disk.is_open(inner.path):
+                return True
+    return disk.is_lived_in(path)
+
+
 def _stuck(step: Step, why: Mapping[str, str]) -> Skip:
-    problem = why.get(step.source or "", "it is not what is converted")
+    problem = why.get(step.source or "", "it is in use, or not what is converted")
     detail = f"it is not what {step.target} was made of any more, and cannot be converted anew ({problem}); that one stays"
     return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
 

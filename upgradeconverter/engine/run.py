@@ -116,6 +116,13 @@ def mark_waiting(run: Run) -> None:
     run.disk.sync_directory(ENGINE_FOLDER)
 
 
+def forget_lost_trial(disk: Disk, view: JournalView) -> None:
+    """Tell no longer of a trial that the journal does not know."""
+    if is_trial_lost(disk, view):
+        disk.remove(WAITING)
+        disk.sync_directory(ENGINE_FOLDER)
+
+
 @contextmanager
 def failing_on_record(run: Run, phase: str) -> Iterator[None]:
     """Note a start that fails after it has begun in the history as well.

@@ -41,6 +41,7 @@ class Draft:
     Attributes:
         claimed: source and group by target; an empty source where something is made.
         made: directories that are planned, with the domain that they will lie in.
+        at_once: sources that a trial gives up at once, since there is no room for both.
         pending: sources that wait for a trial to be confirmed.
     """
 
@@ -56,6 +57,7 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     may_rename: bool = True
     trial: bool = False
+    at_once: frozenset[str] = frozenset()
     pending: frozenset[str] = frozenset()
 
     def add(self, step: Step) -> None:

@@ -61,7 +61,15 @@ def plan(
     Agents without (uid, gid) are root; `found` are the skips of the scan; without `may_rename` everything is copied; with a
     `trial` sources stay until it is confirmed; `pending` are sources that wait for that already.
     """
-    draft = Draft(facts=facts, layout=layout, agents=agents, may_rename=may_rename, trial=trial is not None, pending=pending)
+    draft = Draft(
+        facts=facts,
+        layout=layout,
+        agents=agents,
+        may_rename=may_rename,
+        trial=trial is not None,
+        at_once=trial.at_once if trial is not None else frozenset(),
+        pending=pending,
+    )
     for proposal in proposals:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
@@ -146,10 +154,11 @@ def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
         divergence=operation.divergence,
         shape=Shape.RENAME if rename else Shape.COPY,
     )
-    if rename and draft.trial:
+    if rename and draft.trial and operation.source not in draft.at_once:
         # Both names have to be there until the trial is confirmed.
         rename = False
-        step = replace(step, shape=Shape.COPY, method="link" if entry.kind is Kind.FILE else "copy")
+        shares = entry.kind is Kind.FILE and _stays_readable(entry, step.after)
+        step = replace(step, shape=Shape.COPY, method="link" if shares else "copy")
     if not rename and step.method == "copy":
         _check_copy(draft, operation.source, source_domain, target_domain)
     _check_additions(draft, operation)
@@ -160,6 +169,12 @@ def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
         step = replace(step, additions=tuple((n, draft.remember(c)) for n, c in operation.additions))
     draft.claimed[operation.target] = (operation.source, base.group)
     draft.add(step)
+
+
+def _stays_readable(entry: Entry, after: Attributes) -> bool:
+    """Return whether who reads a file of the old layout still can when it has got the attributes of the new one."""
+    is_given_away = after.uid not in (None, entry.uid) or after.gid not in (None, entry.gid)
+    return not is_given_away and (after.mode is None or not entry.mode & 0o444 & ~after.mode)
 
 
 def _check_copy(draft: Draft, source: str, source_domain: Domain, target_domain: Domain) -> None:

@@ -48,6 +48,9 @@ class _Noted:
         if status in (*_MOVED, ItemStatus.WAITING.value) and target is not None:
             self.there[target] = item
             self.emptied.pop(target, None)
+        if status == ItemStatus.WAITING.value and item.get("transfer") == "link":
+            # Both names are one file now, which looks as its new name shall.
+            self.there.pop(source or "", None)
         if status in _MOVED and source not in (None, target) and item.get("operation") != _OWN_COPY and not _stays(item):
             self.there.pop(source, None)
             self.emptied[source] = item
@@ -123,7 +126,18 @@ def lost_records(disk: Disk, runs: tuple[dict[str, Any], ...], view: JournalView
     counts = next((counts for run in reversed(runs) if (counts := journals_of(run))), {})
     views = [(JOURNAL, view), *((name, Journal(disk, name).read(repair=False)) for name in EARLIER_JOURNALS)]
     found = [(name, counts.get(each.transactions[0].txid, 0), records_in(each)) for name, each in views if each.transactions]
-    return tuple(f"{name}: expected {count} records, found {held}" for name, count, held in found if held < count)
+    lost = [f"{name}: expected {count} records, found {held}" for name, count, held in found if held < count]
+    known = {each.transactions[0].txid for _, each in views if each.transactions}
+    if runs and _leaves_a_journal(runs[-1]) and not known & set(list(journals_of(runs[-1]))[:1]):
+        lost.append(f"{JOURNAL}: expected the records of the run of {runs[-1].get('time')}, found none")
+    return tuple(lost)
+
+
+def _leaves_a_journal(run: dict[str, Any]) -> bool:
+    """Return whether the journal that a line of the history names is there until the next run; a rollback may remove it."""
+    items = run.get("items")
+    statuses = {item.get("status") for item in items if isinstance(item, dict)} if isinstance(items, list) else set()
+    return run.get("command") != "rollback" and bool(statuses & {*_MOVED, ItemStatus.WAITING.value})
 
 
 def _reachable(paths: dict[str, dict[str, Any]], beside: str | None) -> Iterator[tuple[str, dict[str, Any]]]:

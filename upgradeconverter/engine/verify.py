@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import JournalView
     from upgradeconverter.model.entry import Entry
     from upgradeconverter.model.layout import Slot
-    from upgradeconverter.model.plan import Plan
+    from upgradeconverter.model.plan import Plan, Step
 
 
 def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
@@ -45,14 +45,20 @@ def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tu
     """Return what still has to happen before the disk carries the target layout, as one sentence each."""
     found = [f"transaction {t.txid}: open after {t.last.value}; the next run finishes or undoes it" for t in view.open]
     if is_trial_lost(session.disk, view):
-        found.append(f"{WAITING}: a trial waits to be confirmed, but nothing of it is in {JOURNAL}; both layouts are there")
+        found.append(f"{WAITING}: a trial waits to be confirmed, but nothing of it is in {JOURNAL}")
     carried, target = session.carried_label(), session.target_label()
     if carried != target:
         found.append(f"the disk is noted as layout {carried}, expected {target}")
     for plan in plans:
         steps = [step for step in plan.steps if step.shape is not Shape.CREATE and step.source is not None]
-        found += [f"{step.source}: not converted yet ({step.operation} to {step.target or 'nowhere'})" for step in steps]
+        found += [f"{step.source}: not converted yet {_way(step)}" for step in steps]
     return tuple(found)
+
+
+def _way(step: Step) -> str:
+    if step.twin is not None:
+        return f"({step.twin} has the same content)"
+    return f"({step.operation} to {step.target})" if step.target is not None else f"({step.operation})"
 
 
 def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:

@@ -116,8 +116,8 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Use the engine that wrote the stamp, or a newer one.",
     ),
     Reason.DIVERGED: (
-        "Old and new place were both written to since the conversion.",
-        "Decide which of the two is right and remove the other.",
+        "Old and new place went different ways since the conversion.",
+        "Where the detail does not say which one counts, decide and remove the other.",
     ),
     Reason.DISK_FAILED: (
         "The disk refused to read or write it.",

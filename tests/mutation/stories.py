@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from random import Random
@@ -217,6 +217,13 @@ class Story:
         disk.settle()
         return disk
 
+    def _superseded(self) -> tuple[bytes, ...]:
+        """Return contents that may go, since who had them went on with them."""
+        was = replace(self, written="").disk() if self.written else None
+        if was is None or was.find(self.written) is None:
+            return self.tale.out_of_date
+        return (*self.tale.out_of_date, *(was.read(entry.path, FOREVER) for entry in _files(was, self.written)[:1]))
+
     def tell(self, disk: Switched) -> None:
         """Start the program on the disk; what it refuses is part of the story."""
         self._refuse(disk)
@@ -247,7 +254,7 @@ class Story:
         disk = Switched(removed)
         disk.take_over(self.disk())
         disk.rival = point
-        before = counted(disk, own=False) - Counter(self.tale.out_of_date)
+        before = counted(disk, own=False) - Counter(self._superseded())
         self._refuse(disk)
         with suppress(UpgradeConverterError, OSError), disk.recording():
             start(disk, self.told)
@@ -268,7 +275,7 @@ class Story:
         """
         disk = Switched(removed, tuple(self.trace().kinds))
         disk.take_over(self.disk())
-        before, left = counted(disk, own=False) - Counter(self.tale.out_of_date), set(disk.snapshot())
+        before, left = counted(disk, own=False) - Counter(self._superseded()), set(disk.snapshot())
         at = 0
 
         def look(number: int) -> None:

@@ -18,7 +18,6 @@ from upgradeconverter.engine.run import (
     Run,
     carry_out,
     failing_on_record,
-    forget_lost_trial,
     last_run,
     make_engine_folder,
     mark_waiting,
@@ -291,8 +290,6 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
         return
     make_engine_folder(run.disk)
     left = {skip["reason"] for skip in run.report.skipped}
-    if known is not None and session.phases(phase) == session.pack.phases and not left & {Reason.TARGET_EXISTS, Reason.DIVERGED}:
-        # Nothing lies twice, so of a trial whose journal was lost there is nothing left to be decided.
-        forget_lost_trial(run.disk, view)
-    mark_waiting(run)
+    is_whole = known is not None and session.phases(phase) == session.pack.phases
+    mark_waiting(run, nothing_lies_twice=is_whole and not left & {Reason.TARGET_EXISTS, Reason.DIVERGED})
     stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)

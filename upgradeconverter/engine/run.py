@@ -103,24 +103,18 @@ def make_engine_folder(disk: Disk) -> None:
     disk.sync_directory("")
 
 
-def mark_waiting(run: Run) -> None:
-    """Tell by a file whether a trial waits to be confirmed; of one that was lost it goes on telling."""
+def mark_waiting(run: Run, *, nothing_lies_twice: bool = False) -> None:
+    """Tell by a file whether a trial waits to be confirmed; of one that was lost it tells until nothing lies twice."""
     view = run.journal.read(repair=True)
     waits = bool(view.waiting)
-    if waits == (run.disk.find(WAITING) is not None) or is_trial_lost(run.disk, view):
+    is_lost = is_trial_lost(run.disk, view) and not nothing_lies_twice
+    if waits == (run.disk.find(WAITING) is not None) or is_lost:
         return
     if waits:
         run.disk.write_file(WAITING, b"", Attributes(mode=0o600))
     else:
         run.disk.remove(WAITING)
     run.disk.sync_directory(ENGINE_FOLDER)
-
-
-def forget_lost_trial(disk: Disk, view: JournalView) -> None:
-    """Tell no longer of a trial that the journal does not know."""
-    if is_trial_lost(disk, view):
-        disk.remove(WAITING)
-        disk.sync_directory(ENGINE_FOLDER)
 
 
 @contextmanager

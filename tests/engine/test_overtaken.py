@@ -19,9 +19,11 @@ from tests.support.olddisk import (
     TARGETS,
     VERIFIED_FOLDER,
     FakeVault,
+    append,
     checked,
     contents,
     fake_vault,
+    left,
     make_disk,
     set_times,
     unsynced,
@@ -75,27 +77,18 @@ def _do(top: Path, *words: str) -> tuple[int, dict[str, Any]]:
     return checked(*words, "-p", str(top), "--target", "latest")
 
 
-def _append(path: Path, text: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(text)
-
-
 def _is_somewhere(top: Path, text: str) -> bool:
     """Return whether any file has a text, under whatever name or set aside."""
     return any(text in content for content in contents(str(top)))
-
-
-def _left(document: dict[str, Any]) -> dict[str, str]:
-    return {skip["path"]: skip["reason"] for skip in document["skipped"]}
 
 
 @pytest.mark.parametrize("item", EVERY)
 def test_neither_changed(top: Path, item: Item) -> None:
     """Where nobody wrote the trial stands, and confirming it puts the old one away."""
     before = capture(str(top))
-    assert _left(_do(top, "--trial")[1]) == {}
+    assert left(_do(top, "--trial")[1]) == {}
     assert diff(before, capture(str(top))) == ""
-    assert _left(_do(top, "confirm")[1]) == {}
+    assert left(_do(top, "confirm")[1]) == {}
     assert (not (top / item[0]).exists(), (top / item[2]).exists()) == (True, True)
 
 
@@ -103,9 +96,9 @@ def test_neither_changed(top: Path, item: Item) -> None:
 def test_only_the_new_one_changed(top: Path, item: Item) -> None:
     """What the new system writes on trial stays what it is, and outlives the old one."""
     _, _, new = item
-    _append(top / new, b" new")
+    append(top / new, b" new")
     before = capture(str(top))
-    assert _left(_do(top, "--trial")[1]) == {}
+    assert left(_do(top, "--trial")[1]) == {}
     assert diff(before, capture(str(top))) == ""
     _do(top, "confirm")
     assert (top / new).read_bytes().endswith(b" new")
@@ -117,11 +110,11 @@ def test_only_the_new_one_changed(top: Path, item: Item) -> None:
 def test_only_the_old_one_changed(top: Path, item: Item) -> None:
     """What the old system went on with after a fallback is converted anew, on trial again."""
     path, old, new = item
-    _append(top / old, b" old")
+    append(top / old, b" old")
     planned = _do(top, "plan")[1]
     assert {step["source"]: step["operation"] for step in planned["items"]} == {_artifact(item): "Retire", path: "Move"}
     status, document = _do(top, "--trial")
-    assert (status, _left(document)) == (0, {})
+    assert (status, left(document)) == (0, {})
     assert {step["source"]: step["status"] for step in document["items"]} == {_artifact(item): "done", path: "waiting"}
     assert (top / old).read_bytes() == (top / new).read_bytes()
     assert (top / new).read_bytes().endswith(b" old")
@@ -141,11 +134,11 @@ def _artifact(item: Item) -> str:
 def test_both_changed_and_the_newest_counts(top: Path, item: Item) -> None:
     """What the old system went on with after a fallback is the newest; what the new one had written is set aside."""
     path, old, new = item
-    _append(top / new, b" new")
-    _append(top / old, b" old")
+    append(top / new, b" new")
+    append(top / old, b" old")
     inside = contents(str(top))
     status, document = _do(top, "--trial")
-    assert (status, _left(document)) == (0, {_artifact(item): "Diverged"})
+    assert (status, left(document)) == (0, {_artifact(item): "Diverged"})
     assert {step["source"]: step["status"] for step in document["items"]} == {_artifact(item): "quarantined", path: "waiting"}
     assert (top / new).read_bytes().endswith(b" old")
     assert not inside - contents(str(top))
@@ -158,13 +151,13 @@ def test_both_changed_and_the_newest_counts(top: Path, item: Item) -> None:
 def test_both_changed_and_the_target_counts(top: Path) -> None:
     """The containerd store that the new system works with stays; the other one is set aside once that is confirmed."""
     path, old, new = CONTAINERD
-    _append(top / new, b" new")
-    _append(top / old, b" old")
+    append(top / new, b" new")
+    append(top / old, b" old")
     before, inside = capture(str(top)), contents(str(top))
-    assert _left(_do(top, "--trial")[1]) == {path: "Diverged"}
+    assert left(_do(top, "--trial")[1]) == {path: "Diverged"}
     assert diff(before, capture(str(top))) == ""
     status, document = _do(top, "confirm")
-    assert (status, _left(document)) == (0, {path: "Diverged"})
+    assert (status, left(document)) == (0, {path: "Diverged"})
     assert (not (top / path).exists(), (top / new).read_bytes().endswith(b" new")) == (True, True)
     assert contents(str(top)).keys() >= inside.keys()
 
@@ -172,10 +165,10 @@ def test_both_changed_and_the_target_counts(top: Path) -> None:
 def test_both_changed_and_nobody_knows(top: Path) -> None:
     """Where the migration leaves it to people, both stay, before and after it is confirmed."""
     path, old, new = VERIFIED
-    _append(top / new, b" new")
-    _append(top / old, b" old")
+    append(top / new, b" new")
+    append(top / old, b" old")
     before = capture(str(top))
-    assert _left(_do(top, "--trial")[1]) == {path: "Diverged"}
+    assert left(_do(top, "--trial")[1]) == {path: "Diverged"}
     assert diff(before, capture(str(top))) == ""
     _do(top, "confirm")
     assert ((top / old).read_bytes()[-4:], (top / new).read_bytes()[-4:]) == (b" old", b" new")
@@ -184,16 +177,16 @@ def test_both_changed_and_nobody_knows(top: Path) -> None:
 def test_deleted_by_one_and_written_by_the_other(top: Path) -> None:
     """A volume that the new system deleted and the old one wrote to is not converted anew behind anybody's back."""
     (top / TARGETS[0]).unlink()
-    _append(top / IMAGE, b" old")
-    assert _left(_do(top, "--trial")[1]) == {IMAGE: "Diverged"}
-    assert _left(_do(top, "confirm")[1]) == {IMAGE: "ChangedMeanwhile"}
+    append(top / IMAGE, b" old")
+    assert left(_do(top, "--trial")[1]) == {IMAGE: "Diverged"}
+    assert left(_do(top, "confirm")[1]) == {IMAGE: "ChangedMeanwhile"}
     assert (top / IMAGE).read_bytes().endswith(b" old")
 
 
 def test_deleted_by_the_new_system(top: Path) -> None:
     """What was deleted under its new name is the only one left under its old, so it is not put away (D3)."""
     (top / TARGETS[0]).unlink()
-    assert _left(_do(top, "confirm")[1]) == {IMAGE: "ChangedMeanwhile"}
+    assert left(_do(top, "confirm")[1]) == {IMAGE: "ChangedMeanwhile"}
     assert (top / IMAGE).exists()
 
 
@@ -204,7 +197,7 @@ def test_deleted_by_the_old_system(top: Path, item: Item) -> None:
     (shutil.rmtree if (top / path).is_dir() else os.unlink)(top / path)
     inside = contents(str(top))
     status, document = _do(top, "rollback")
-    assert (status, list(_left(document).values())) == (EXIT_DONE, ["Diverged"])
+    assert (status, list(left(document).values())) == (EXIT_DONE, ["Diverged"])
     assert not (top / new).exists()
     assert not any((top / target).exists() for target in TARGETS)
     assert {each for each in inside if "snapshotid" not in each} & contents(str(top)).keys()
@@ -229,7 +222,7 @@ def test_another_file_in_place_of_a_second_name(tmp_path: Path, vault: FakeVault
 
 def test_the_vault_waits_for_its_phase(top: Path, vault: FakeVault) -> None:
     """A start that must not, or cannot, touch the vault leaves the trial as it is; the first one that may settles it."""
-    _append(top / IMAGE, b" old")
+    append(top / IMAGE, b" old")
     before = capture(str(top))
     _do(top, "pre-vault", "--trial")
     vault.read_only = True
@@ -248,9 +241,9 @@ def test_taken_back_after_a_fallback(tmp_path: Path, changed: str) -> None:
     place = _disk(tmp_path / "persist")
     before = capture(str(place))
     _do(place, "--trial")
-    _append(place / IMAGE, b" old")
+    append(place / IMAGE, b" old")
     if changed == "both":
-        _append(place / TARGETS[0], b" new")
+        append(place / TARGETS[0], b" new")
     written = capture(str(place))[IMAGE]
     _do(place, "--trial")
     assert _do(place, "rollback")[0] == 0
@@ -266,7 +259,7 @@ def test_death_anywhere(tmp_path: Path, changed: str) -> None:
         place = _disk(tmp_path / str(at))
         _do(place, "--trial")
         for path, text in ((IMAGE, b" old"), (TREE[1], b" old"), (TARGETS[0], b" new"))[: 3 if changed == "both" else 2]:
-            _append(place / path, text)
+            append(place / path, text)
         with dying(at) as done:
             _do(place, "--trial")
         if at is None:

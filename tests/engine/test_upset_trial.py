@@ -19,8 +19,10 @@ from tests.support.olddisk import (
     PREPARED,
     TARGETS,
     FakeVault,
+    append,
     checked,
     fake_vault,
+    left,
     make_disk,
     stopping,
     unsynced,
@@ -56,15 +58,6 @@ def _do(top: Path, *words: str) -> tuple[int, dict[str, Any]]:
     return checked(*words, "-p", str(top), "--target", "latest")
 
 
-def _append(path: Path, text: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(text)
-
-
-def _left(document: dict[str, Any]) -> dict[str, str]:
-    return {skip["path"]: skip["reason"] for skip in document["skipped"]}
-
-
 # --- what cannot be converted anew is not taken back -------------------------------------------------------------------
 
 
@@ -74,12 +67,12 @@ def _to_a_link(top: Path) -> None:
 
 
 def _without_configuration(top: Path) -> None:
-    _append(top / IMAGE, b" old")
+    append(top / IMAGE, b" old")
     shutil.rmtree(top / "checkpoint")
 
 
 def _without_room(top: Path) -> None:
-    _append(top / IMAGE, b"\xff" * (2 << 20))
+    append(top / IMAGE, b"\xff" * (2 << 20))
 
 
 @pytest.mark.parametrize("upset", [_to_a_link, _without_configuration, _without_room])
@@ -92,7 +85,7 @@ def test_old_one_cannot_be_converted(top: Path, upset: Callable[[Path], None]) -
         patch.setattr(PosixDisk, "space", lambda disk, path: replace(space(disk, path), free=2 << 20))
         for _ in range(2):
             status, document = _do(top, "--trial")
-            assert (status, _left(document)[IMAGE]) == (EXIT_DONE, "Diverged")
+            assert (status, left(document)[IMAGE]) == (EXIT_DONE, "Diverged")
             assert diff(before, capture(str(top))) == ""
     _do(top, "confirm")
     assert (os.path.lexists(top / IMAGE), (top / NEW).exists()) == (True, True)
@@ -102,8 +95,8 @@ def test_old_one_cannot_be_converted(top: Path, upset: Callable[[Path], None]) -
 @pytest.mark.parametrize("kind", [RecordKind.BEGIN, RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE])
 def test_old_one_goes_while_a_fallback_is_settled(top: Path, kind: RecordKind, written: bytes) -> None:
     """Die while what the old system went on with is settled; it deletes that then: what the trial made is there again."""
-    _append(top / NEW, written)
-    _append(top / IMAGE, b" old")
+    append(top / NEW, written)
+    append(top / IMAGE, b" old")
     new = (top / NEW).read_bytes()
     with stopping((kind, "before" if kind is RecordKind.DONE else "after")):
         _do(top, "--trial")
@@ -122,7 +115,7 @@ def test_new_one_in_use(top: Path, inside: str) -> None:
     target = TREE[1] if inside else NEW
     with Path(top, target + inside).open("r+b") as file:
         status, document = _do(top, "rollback")
-        assert (status, list(_left(document).values())) == (EXIT_DONE, ["InUse"])
+        assert (status, list(left(document).values())) == (EXIT_DONE, ["InUse"])
         file.seek(0)
         file.write(b"written on")
     assert not (top / target).exists()
@@ -178,7 +171,7 @@ def test_new_one_is_the_only_one(tmp_path: Path, other: str, *, linked: bool) ->
             (place / IMAGE).symlink_to("elsewhere")
         status, document = _do(place, "rollback")
     is_kept = linked or other != "another file"
-    assert (status, list(_left(document).values())) == (EXIT_DONE, ["Diverged"] * is_kept)
+    assert (status, list(left(document).values())) == (EXIT_DONE, ["Diverged"] * is_kept)
     assert os.path.lexists(place / IMAGE) == (other != "gone")
     assert any(path.read_bytes() == content for path in place.rglob("*") if path.is_file() and not path.is_symlink()) == is_kept
 
@@ -200,7 +193,7 @@ def test_second_name_is_the_only_one_while_a_trial_begins(tmp_path: Path) -> Non
             _do(place, "rollback")
         assert found
         (place / IMAGE).unlink()
-        _append(place / TREE[0] / "rootfs/etc/hostname", b" old")
+        append(place / TREE[0] / "rootfs/etc/hostname", b" old")
         _do(place, "--trial")
     assert any(path.read_bytes() == content for path in place.rglob("*") if path.is_file() and not path.is_symlink())
 
@@ -235,7 +228,7 @@ def test_bits_that_somebody_removed(tmp_path: Path) -> None:
 
 def test_room_is_looked_for_before_anything_is_taken_out(top: Path) -> None:
     """A start that is refused for want of room has not taken anything out of the trial before."""
-    _append(top / PREPARED / "rootfs/etc/hostname", b" old")
+    append(top / PREPARED / "rootfs/etc/hostname", b" old")
     (top / "containerd").mkdir()
     (top / "containerd/large").write_bytes(b"\xff" * (8 << 20))
     before, space = capture(str(top), engine=True), PosixDisk.space
@@ -249,7 +242,7 @@ def test_room_is_looked_for_before_anything_is_taken_out(top: Path) -> None:
 @pytest.mark.parametrize("tree", TREE)
 def test_one_in_use_while_a_fallback_is_settled(top: Path, tree: str) -> None:
     """While somebody works on the old or the new tree the trial stands; the start after that settles it."""
-    _append(top / TREE[0] / "rootfs/etc/hostname", b" old")
+    append(top / TREE[0] / "rootfs/etc/hostname", b" old")
     with Path(top, tree, "rootfs/etc/hostname").open("r+b"):
         _do(top, "--trial")
         assert (top / TREE[1]).exists()
@@ -267,7 +260,7 @@ def test_one_in_use_while_a_fallback_is_settled(top: Path, tree: str) -> None:
 
 def test_history_of_what_was_taken_back(top: Path) -> None:
     """What was taken out of a trial and converted anew waits once; everything is as noted."""
-    _append(top / IMAGE, b" old")
+    append(top / IMAGE, b" old")
     _do(top, "--trial")
     _do(top, "confirm")
     last = _do(top, "history")[1]["details"]["runs"][-1]
@@ -344,7 +337,7 @@ def test_what_a_rollback_would_do(top: Path) -> None:
 
 def test_vault_that_cannot_be_written_to(top: Path, vault: FakeVault) -> None:
     """What would have to be settled in a vault that refuses every write is refused by name, not passed over."""
-    _append(top / IMAGE, b" old")
+    append(top / IMAGE, b" old")
     vault.read_only = True
     status, document = _do(top, "--trial")
     assert (status, document["error"]["code"]) == (EXIT_REFUSED, "VaultNotUsable")

@@ -68,6 +68,17 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def append(path: Path, text: bytes) -> None:
+    """Let one of the systems go on with a file."""
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def left(document: dict[str, Any]) -> dict[str, str]:
+    """Return the reason of everything that a report names as left alone or set aside, by its path."""
+    return {skip["path"]: skip["reason"] for skip in document["skipped"]}
+
+
 def set_times(top: Path) -> None:
     """Set every time below a directory to the same moment, so that going back can be compared to the nanosecond."""
     for where, folders, files in os.walk(os.fsencode(top), topdown=False):

@@ -91,7 +91,7 @@ def plan_overtaken(run: Run, session: Session, view: JournalView, phase: str) ->
     plan = look(run.disk, run.journal, view, phases, pack=session.pack.name, layout=session.target_label())
     while plan.steps:
         settled = _settled(session, view, plan)
-        fewer = without(run.disk, plan, view, [settled.make_plan(each) for each in phases])
+        fewer = without(run.disk, plan, view, [settled.make_plan(each.name) for each in session.phases(phase)])
         if fewer == plan:
             break
         plan = fewer

@@ -81,15 +81,16 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
         if disk.find(step.target or "") is None:
             return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
         return replace(step, after=step.before.without_times(), before=step.after)
-    if step.target is not None and parent(step.target) in arriving:
-        # A file that was put inside something before its rename is left out when that goes back: see `_move_back`.
+    if step.shape is Shape.DISPLACE or (step.target is not None and parent(step.target) in arriving):
+        # What made way was out of date. A file that was put inside something before its rename is left out when that goes
+        # back: see `_move_back`.
         return None
     return _drop_new(disk, step)
 
 
 def _as_moved(step: Step, txid: str) -> Step:
     """Return what was set aside as what it is now: something that lies elsewhere."""
-    if not step.keeps:
+    if not step.keeps or step.shape is Shape.DISPLACE:
         return step
     aside = quarantine_path(step.source_home, txid, step.number)
     return replace(step, shape=Shape.RENAME, target=aside, target_home=step.source_home, keeps=False)

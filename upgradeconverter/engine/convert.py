@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
-from upgradeconverter.engine.overtaken import look, pending_sources, sources_of, without
+from upgradeconverter.engine.overtaken import look, merged, pending_sources, sources_of, without
 from upgradeconverter.engine.places import ENGINE_FOLDER
-from upgradeconverter.engine.recover import FORWARD, OVERTAKEN, about, open_homes, recover, unreachable
+from upgradeconverter.engine.recover import FORWARD, about, open_homes, recover, unreachable
 from upgradeconverter.engine.remember import note, noting, section, stamp
 from upgradeconverter.engine.run import (
     Run,
@@ -44,10 +44,8 @@ def audit(run: Run, phase: str) -> None:
     view = run.journal.read(repair=False)
     run.report.details.update(open_details(view))
     overtaken = _mind_the_trial(run, view, phase)
-    if overtaken.steps:
-        run.session = _settled(run.session, view, overtaken)
     for each in run.session.phases(phase):
-        plan = _make_plan(run, each)
+        plan = merged(_make_plan(run, each), overtaken, view)
         _take(run, plan, each)
         problem = run.session.vault_problem(each)
         if isinstance(problem, VaultNotUsableError):
@@ -65,9 +63,9 @@ def open_details(view: JournalView) -> dict[str, Any]:
 
 
 def _mind_the_trial(run: Run, view: JournalView, phase: str) -> Plan:
-    """Leave out what waits for confirmation already; returns what of it has to be taken back first.
+    """Leave out what waits for confirmation already; returns what of it makes way for what is converted anew.
 
-    Nothing is taken back that cannot be converted anew: what the trial made of it may be all that is usable.
+    Nothing makes way that cannot be converted anew: what the trial made of it may be all that is usable.
 
     Raises:
         TrialWaitsError: another layout is asked for meanwhile.
@@ -79,9 +77,11 @@ def _mind_the_trial(run: Run, view: JournalView, phase: str) -> Plan:
     if view.waiting:
         _take_pending(run, view)
     plan = plan_overtaken(run, run.session, view, phase)
-    if plan.steps or plan.skips:
-        run.plans[_TRIAL] = plan
+    if plan.skips:
+        run.plans[_TRIAL] = replace(plan, waves=())
         run.show()
+    if plan.steps:
+        run.session = _settled(run.session, view, plan)
     return plan
 
 
@@ -162,10 +162,10 @@ def convert(run: Run, phase: str) -> None:
     with failing_on_record(run, phase):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
-        if not _settle_trial(run, phase):
-            return
+        view = run.journal.read(repair=True)
+        overtaken = _mind_the_trial(run, view, phase)
         for each in run.session.phases(phase):
-            plan = _make_plan(run, each)
+            plan = merged(_make_plan(run, each), overtaken, view)
             _take(run, plan, each)
             problem = run.session.vault_problem(each)
             if problem is not None:
@@ -178,27 +178,6 @@ def convert(run: Run, phase: str) -> None:
             except BoundaryError as error:
                 _copy_instead(run, each, error)
     _conclude(run, phase)
-
-
-def _settle_trial(run: Run, phase: str) -> bool:
-    """Take out of a trial that waits what the old system has overtaken; False when the vault stands in the way.
-
-    Raises:
-        TrialWaitsError, BothDoNotFitError: before anything is taken out.
-    """
-    view = run.journal.read(repair=True)
-    overtaken = _mind_the_trial(run, view, phase)
-    if not overtaken.steps:
-        return True
-    blocked = _blocked(run, phase)
-    if blocked is not None:
-        _refuse_phase(run, blocked)
-        return False
-    for each in run.session.phases(phase):
-        _check_room(_settled(run.session, view, overtaken), each, run.when_short)
-    carry_out(run, overtaken, _TRIAL, OVERTAKEN)
-    _take_pending(run, run.journal.read(repair=True))
-    return True
 
 
 def _recover(run: Run, view: JournalView, phase: str) -> bool:

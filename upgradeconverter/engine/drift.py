@@ -40,7 +40,7 @@ class _Noted:
 
     def take(self, item: dict[str, Any]) -> None:
         source, target, status = item.get("source"), item.get("target"), item.get("status")
-        if item.get("transfer") == "retire":
+        if item.get("transfer") in ("retire", "displace"):
             target = None
         if status == ItemStatus.UNDONE.value and target is not None:
             self.there.pop(target, None)

@@ -161,19 +161,14 @@ class Executor:
         if self.machine.state in (State.COMMITTED, State.CONFIRMED):
             self._retire()
         if self.machine.state is State.RETIRED:
-            self.machine.move("finish", self._done_payload())
+            self.machine.move("finish")
             self._tidy()
-
-    def _done_payload(self) -> dict[str, Any]:
-        """Return what `done` records: which steps could not be carried out to their end, as when somebody came in between."""
-        left = [number for number, result in sorted(self.results.items()) if result.status is ItemStatus.LEFT]
-        return {"left": left} if left else {}
 
     def _wait(self) -> None:
         """Leave a trial as it is: both layouts are whole."""
         for step in self.steps:
             waiting = self.batch.aside.get(step.number) or StepResult(step=step, status=ItemStatus.WAITING)
-            self.results.setdefault(step.number, waiting)
+            self.results.setdefault(step.number, waiting if step.shape is not Shape.DISPLACE else self._retire_one(step))
         with suppress(OSError):
             restore_times(self.disk, self._unchanged())
         self._tidy()
@@ -202,6 +197,8 @@ class Executor:
             self.sweep()
 
     def _flip(self) -> None:
+        for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if s.shape is Shape.DISPLACE):
+            make_folder(self.disk, folder)
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
             handlers.flip(self.work, step)
@@ -212,10 +209,11 @@ class Executor:
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step)))
         self.machine.move("check")
         for step in self.steps:
-            if step.shape is not Shape.RETIRE and "T" not in self.work.who(step, ours_only=True):
+            if step.target is not None and "T" not in self.work.who(step, ours_only=True):
                 message = "the target is not there after the flip"
                 raise OSError(5, message, step.target)
         self.machine.move("commit")
+        self.work.is_committed = True
 
     def _retire(self) -> None:
         for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if retires(s)):
@@ -229,7 +227,8 @@ class Executor:
     def _retire_one(self, step: Step) -> StepResult:
         known = self.results.get(step.number) or self.batch.aside.get(step.number)
         known = known or StepResult(step=step, status=ItemStatus.DONE)
-        refused = handlers.retire(self.work, step)
+        # What made way has done so when the others were published.
+        refused = handlers.retire(self.work, step) if step.shape is not Shape.DISPLACE else None
         if refused is None and step.keeps:
             detail = known.detail or f"set aside as {self.work.aside_path(step)}"
             return StepResult(step=step, status=ItemStatus.QUARANTINED, reason=Reason(step.why), detail=detail)

@@ -13,13 +13,13 @@ the lock. Changes nothing itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
 from upgradeconverter.engine.recover import about, copies_of, executor_of, open_homes, steps_of
-from upgradeconverter.engine.work import StepRefusedError, check_source
-from upgradeconverter.model.entry import Kind
+from upgradeconverter.engine.work import StepRefusedError, check_source, is_open_below
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Wave
@@ -89,7 +89,7 @@ def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> 
     """Return a plan that takes back only what the plans that come after it convert anew; of the rest the trial stands."""
     anew = tuple(anew)
     coming = (step for each in anew for step in each.steps if step.target is not None or step.twin is not None)
-    converted = {step.source for step in coming if step.source is not None and not _is_open(disk, step.source)}
+    converted = {step.source for step in coming if step.source is not None and not is_open_below(disk, step.source)}
     why = {skip.path: f"{skip.reason.value}: {skip.detail}" for each in anew for skip in each.skips}
     stuck = {key: paths for key, paths in sources_of(view, plan).items() if not converted.issuperset(paths)}
     if not stuck:
@@ -100,19 +100,25 @@ def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> 
     return replace(plan, waves=waves, skips=(*plan.skips, *skips))
 
 
-def _is_open(disk: Disk, path: str) -> bool:
-    """Return whether somebody has something open there or below, or works in it; a copy of it would be left."""
-    entry = disk.find(path)
-    if entry is None or entry.kind is not Kind.DIRECTORY:
-        return disk.is_open(path)
-    folders = [path]
-    while folders:
-        for inner in disk.entries(folders.pop()):
-            if inner.kind is Kind.DIRECTORY:
-                folders.append(inner.path)
-            elif inner.kind is Kind.FILE and disk.is_open(inner.path):
-                return True
-    return disk.is_lived_in(path)
+def merged(plan: Plan, overtaken: Plan, view: JournalView) -> Plan:
+    """Return a plan in which what is out of date makes way in the transaction, and the group, that converts it anew."""
+    if not overtaken.steps:
+        return plan
+    sources = sources_of(view, overtaken)
+    waves = []
+    for wave in plan.waves:
+        steps: list[Step] = []
+        for step in wave.steps:
+            keys = [key for key in sources if step.source in sources[key] and step.shape is not Shape.CREATE]
+            for key in keys:
+                making_way = (each for each in overtaken.steps if each.takes_back == key)
+                steps += [replace(each, group=step.group) for each in making_way]
+                del sources[key]
+            steps.append(step)
+        touched = {times[0]: times for times in (*overtaken.waves[0].touched, *wave.touched)}
+        waves.append(replace(wave, steps=tuple(steps), touched=tuple(touched.values())))
+    numbers = count()
+    return replace(plan, waves=tuple(replace(w, steps=tuple(replace(s, number=next(numbers)) for s in w.steps)) for w in waves))
 
 
 def _stuck(step: Step, why: Mapping[str, str]) -> Skip:
@@ -180,7 +186,7 @@ def _taking_back(work: Work, step: Step, key: str, *, keeps: bool) -> Step:
         group=0,
         migration=step.migration,
         operation="SetAside" if keeps else "Retire",
-        shape=Shape.RETIRE,
+        shape=Shape.DISPLACE,
         source=path,
         source_home=work.disk.domain(parent(path)).home,
         before=attributes_of(entry, None) if entry is not None else step.after,

@@ -81,9 +81,9 @@ def _key(step: Step) -> _Key:
 def _status(transaction: Transaction, step: Step) -> ItemStatus:
     if transaction.last is RecordKind.ABORTED:
         return ItemStatus.UNDONE
-    if transaction.is_waiting:
+    if transaction.is_waiting and step.shape is not Shape.DISPLACE:
         return ItemStatus.WAITING
-    return ItemStatus.QUARANTINED if step.operation == "Quarantine" else ItemStatus.DONE
+    return ItemStatus.QUARANTINED if step.keeps else ItemStatus.DONE
 
 
 def entry_of(disk: Disk, report: Report, phase: str, view: JournalView, before: dict[str, Any] | None) -> dict[str, Any]:

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Step
 
-# What the transactions of a run are for: to convert, to take another one back, to take back those parts of a trial that the
-# old system has overtaken.
-FORWARD, BACKWARD, OVERTAKEN = "forward", "backward", "overtaken"
+# What the transactions of a run are for: to convert, or to take another one back.
+FORWARD, BACKWARD = "forward", "backward"
 # Until a flip is known to be committed, a target of another inode is someone else's.
 _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
@@ -91,16 +90,14 @@ def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
 
 def _taken_back(view: JournalView) -> frozenset[str]:
     """Return the groups of trials, as `transaction/group`, that the old system has overtaken."""
-    done = [t for t in view.transactions if t.last is RecordKind.DONE and about(t).get("direction") == OVERTAKEN]
-    return frozenset(step.takes_back for t in done for step in _carried_out(t))
+    done = [t for t in view.transactions if is_committed(t) and t.last not in (RecordKind.UNDO, RecordKind.ABORTED)]
+    steps = (step for t in done for step in steps_from_payload(t.payload(RecordKind.STAGED) or {"steps": []}))
+    return frozenset(step.takes_back for step in steps if step.shape is Shape.DISPLACE)
 
 
-def _carried_out(transaction: Transaction) -> tuple[Step, ...]:
-    """Return the steps of a transaction that is done, without those that were left, and all that belongs together with one."""
-    left = (transaction.payload(RecordKind.DONE) or {}).get("left", [])
-    steps = steps_from_payload(transaction.payload(RecordKind.STAGED) or {"steps": []})
-    groups = {step.takes_back for step in steps if step.number in left}
-    return tuple(step for step in steps if step.takes_back not in groups)
+def is_committed(transaction: Transaction) -> bool:
+    """Return whether what a transaction publishes was there for good once."""
+    return any(record.kind is RecordKind.COMMITTED for record in transaction.records)
 
 
 def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Transaction) -> Executor:
@@ -121,6 +118,7 @@ def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Tr
         homes=open_homes(transaction),
         initial=STATE_OF_RECORD[transaction.last],
     )
+    executor.work.is_committed = is_committed(transaction)
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
     executor.work.marks.update({int(number): mark for number, mark in staged.get("marks", {}).items()})
     return executor
@@ -181,22 +179,10 @@ def _recover_all(
 ) -> tuple[Recovery, ...]:
     pairs = [(transaction, executor_of(disk, journal, view, transaction)) for transaction in concerned]
     judged = [(transaction, executor, *judge(executor, transaction.last)) for transaction, executor in pairs]
-    lost = {executor.txid for _, executor in pairs if _has_lost_its_cause(view, executor)}
     return tuple(
-        _recover_one(transaction, executor, Verdict.BACK if executor.txid in lost else verdict, alone, undo=undo)
+        _recover_one(transaction, executor, verdict, alone, undo=undo)
         for transaction, executor, verdict, alone in reversed(judged)
     )
-
-
-def _has_lost_its_cause(view: JournalView, executor: Executor) -> bool:
-    """Return whether what the old system went on with is gone again: what was to make way for it is the only one then."""
-    keys = {step.takes_back for step in executor.steps if step.takes_back}
-    return any(not _is_of_its_kind(executor.disk, step) for key in keys for step in copies_of(view, key))
-
-
-def _is_of_its_kind(disk: Disk, step: Step) -> bool:
-    entry = disk.find(step.source or "")
-    return entry is not None and (step.expected is None or entry.kind.value == step.expected.kind)
 
 
 def _recover_one(

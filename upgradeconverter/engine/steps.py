@@ -37,18 +37,25 @@ def flip(work: Work, step: Step) -> None:
             # The rename may have become durable without the attributes that were set before it.
             work.disk.set_attributes(target, step.after)
     elif step.shape in (Shape.COPY, Shape.CREATE):
-        if step.method == "link":
-            # The attributes are those of the old name too, so they change only once the journal knows what they were.
-            published = work.disk.find(work.stage_path(step)) is None
-            work.disk.set_attributes(target if published else work.stage_path(step), step.after)
-        if work.disk.find(work.stage_path(step)) is not None:
-            work.disk.rename(work.stage_path(step), work.target_path(step))
-        if step.twin is not None:
-            # D2: the directory around it is published by its own rename, which must not become durable before this.
-            work.disk.sync_directory(parent(work.target_path(step)))
-            work.disk.sync_directory(parent(work.stage_path(step)))
+        _publish_staged(work, step)
+    elif step.shape is Shape.DISPLACE and "S" in work.who(step, ours_only=True):
+        work.disk.rename(step.source or "", work.trash_path(step))
     elif step.shape is Shape.ADJUST:
         work.disk.set_attributes(target, step.after)
+
+
+def _publish_staged(work: Work, step: Step) -> None:
+    staged = work.stage_path(step)
+    if step.method == "link":
+        # The attributes are those of the old name too, so they change only once the journal knows what they were.
+        is_published = work.disk.find(staged) is None
+        work.disk.set_attributes((step.target or "") if is_published else staged, step.after)
+    if work.disk.find(staged) is not None:
+        work.disk.rename(staged, work.target_path(step))
+    if step.twin is not None:
+        # D2: the directory around it is published by its own rename, which must not become durable before this.
+        work.disk.sync_directory(parent(work.target_path(step)))
+        work.disk.sync_directory(parent(staged))
 
 
 def _rename_what_was_planned(work: Work, step: Step) -> None:
@@ -187,7 +194,7 @@ def back(work: Work, step: Step, *, aside: str = "") -> None:
             disk.set_attributes(step.target or "", step.before)
             disk.sync_file(step.target or "")
         return
-    if retires(step) and disk.find(work.trash_path(step)) is not None:
+    if _comes_back(work, step):
         origin = step.source or ""
         if step.shape is Shape.RENAME:
             whole = step.target if disk.find(step.target or "") is not None else step.source
@@ -207,6 +214,14 @@ def back(work: Work, step: Step, *, aside: str = "") -> None:
         # The flip sets attributes before it renames, so they may have changed although nothing was published.
         disk.set_attributes(source.path, _still_as_set(step, source, is_half_done=not is_published))
         disk.sync_file(step.source or "")
+
+
+def _comes_back(work: Work, step: Step) -> bool:
+    """Return whether something of a step was put away that an undo has to bring back."""
+    if step.shape is Shape.DISPLACE and (work.is_committed or work.disk.find(step.source or "") is not None):
+        # It was out of date already, or somebody has put something in its place.
+        return False
+    return retires(step) and work.disk.find(work.trash_path(step)) is not None
 
 
 def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes:
@@ -287,12 +302,14 @@ def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
         return parent(step.source or ""), parent(step.target or "")
     if step.shape in (Shape.COPY, Shape.CREATE):
         return parent(work.stage_path(step)), parent(work.target_path(step))
+    if step.shape is Shape.DISPLACE:
+        return parent(step.source or ""), parent(work.trash_path(step))
     return ()
 
 
 def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:
     """Return the folders whose names a retirement changes."""
-    if not retires(step):
+    if not retires(step) or step.shape is Shape.DISPLACE:
         return ()
     changed = step.target or "" if step.shape is Shape.RENAME else parent(step.source or "")
     return changed, parent(work.trash_path(step))

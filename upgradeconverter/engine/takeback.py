@@ -17,7 +17,7 @@ from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.convert import open_details
 from upgradeconverter.engine.housekeeping import is_reachable, sync_folders
 from upgradeconverter.engine.places import EARLIER_JOURNALS, folder_of
-from upgradeconverter.engine.recover import BACKWARD, OVERTAKEN, about, open_homes, recover, steps_of, sweep_closed, unreachable
+from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, steps_of, sweep_closed, unreachable
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
@@ -120,8 +120,7 @@ def _view(run: Run) -> JournalView:
 
 def _first(view: JournalView) -> Transaction:
     """Return the oldest transaction of the run, which knows the layout to go back to."""
-    counting = (t for t in view.transactions if about(t).get("direction") != OVERTAKEN)
-    found = [t for t in counting if t.is_open or t.is_waiting or t.last is RecordKind.DONE]
+    found = [t for t in view.transactions if t.is_open or t.is_waiting or t.last is RecordKind.DONE]
     if not found:
         raise NothingToRollBackError("none that changed anything and was not taken back")
     return found[0]

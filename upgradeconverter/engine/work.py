@@ -41,6 +41,7 @@ class Work:
         staged: identity of each staged copy by step number; also what a target must be to count as ours.
         names: files with several names that were copied already, by home of the target's domain.
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
+        is_committed: whether what the transaction publishes is there for good, unless it is taken back.
         digests: what is known of the content of each staged copy from making it, for the history.
     """
 
@@ -51,6 +52,7 @@ class Work:
     marks: dict[int, str] = field(default_factory=dict)
     names: dict[str, Names] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
+    is_committed: bool = False
     progress: Progress | None = None
 
     def stage_path(self, step: Step) -> str:
@@ -78,18 +80,25 @@ class Work:
 
     def who(self, step: Step, *, ours_only: bool) -> str:
         """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
-        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) and step.source is not None
+        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) or self._is_in_the_way(step)
         stages = step.shape in (Shape.COPY, Shape.CREATE)
-        retires = step.shape in (Shape.COPY, Shape.RETIRE)
+        retires = step.shape in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE)
         target = self.disk.find(self.target_path(step)) if step.target is not None else None
         if ours_only and target is not None and not self._is_ours(step, target.identity):
             target = None
         return presence(
-            source=has_source and self.disk.find(step.source or "") is not None,
+            source=has_source and step.source is not None and self.disk.find(step.source) is not None,
             staged=stages and self.disk.find(self.stage_path(step)) is not None,
             target=target is not None,
             trash=retires and self.disk.find(self.trash_path(step)) is not None,
         )
+
+    def _is_in_the_way(self, step: Step) -> bool:
+        """Return whether what is to make way lies there still, and not what it has made way for."""
+        if step.shape is not Shape.DISPLACE:
+            return False
+        entry = self.disk.find(step.source or "")
+        return entry is not None and step.expected is not None and entry.identity == step.expected.identity
 
     def _is_ours(self, step: Step, identity: int) -> bool:
         if step.shape is Shape.ADJUST:
@@ -127,12 +136,30 @@ def check_unused(work: Work, step: Step) -> None:
     What is open inside a tree is seen while that is copied, and once more when it was put away.
     """
     source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
-    if step.shape not in (Shape.COPY, Shape.RETIRE) or step.method == "link":
+    if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE) or step.method == "link":
         return
+    if step.shape is Shape.DISPLACE and is_open_below(work.disk, source):
+        # Nobody looks at it again once it is put away.
+        raise StepRefusedError(Reason.IN_USE, f"something in {source} is open in another process")
     if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
         raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
 
 
+def is_open_below(disk: Disk, path: str) -> bool:
+    """Return whether somebody has a file open there, or in a directory there."""
+    entry = disk.find(path)
+    if entry is None or entry.kind is not Kind.DIRECTORY:
+        return disk.is_open(path)
+    folders = [path]
+    while folders:
+        for inner in disk.entries(folders.pop()):
+            if inner.kind is Kind.DIRECTORY:
+                folders.append(inner.path)
+            elif inner.kind is Kind.FILE and disk.is_open(inner.path):
+                return True
+    return False
+
+
 def retires(step: Step) -> bool:
     """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
-    return step.shape in (Shape.COPY, Shape.RETIRE) or (step.shape is Shape.RENAME and bool(step.omissions))
+    return step.shape in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE) or (step.shape is Shape.RENAME and bool(step.omissions))

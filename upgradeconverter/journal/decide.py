@@ -35,7 +35,17 @@ _F, _B, _A = Verdict.FORTH, Verdict.BACK, Verdict.ALONE
 _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
     Shape.COPY: {
         # Nothing was published yet: whatever else there is, the source is what counts.
-        RecordKind.BEGIN: {"S...": _B, "SG..": _B, "S.T.": _B, "SGT.": _B, ".G..": _B, "....": _B},
+        RecordKind.BEGIN: {
+            "S...": _B,
+            "SG..": _B,
+            "S.T.": _B,
+            "SGT.": _B,
+            ".G..": _B,
+            # The source was deleted; what lies at the target is not from here.
+            "..T.": _B,
+            ".GT.": _B,
+            "....": _B,
+        },
         RecordKind.STAGED: {
             "SG..": _F,
             "S.T.": _F,
@@ -88,6 +98,12 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
         RecordKind.BEGIN: {"S...": _B, "....": _B},
         RecordKind.STAGED: {"S...": _F, "....": _A},
         RecordKind.COMMITTED: {"S...": _F, "...X": _F, "S..X": _F, "....": _A},
+        RecordKind.UNDO: {"S...": _B, "...X": _B, "....": _B},
+    },
+    Shape.DISPLACE: {
+        RecordKind.BEGIN: {"S...": _B, "....": _B},
+        RecordKind.STAGED: {"S...": _F, "...X": _F, "....": _F},
+        RecordKind.COMMITTED: {"...X": _F, "....": _F},
         RecordKind.UNDO: {"S...": _B, "...X": _B, "....": _B},
     },
     Shape.ADJUST: {

@@ -26,6 +26,7 @@ class Shape(StrEnum):
     """How a step appears on the disk, and so which row of the recovery table it has.
 
     RENAME: the source itself becomes the target. COPY: a staged copy becomes the target, then the source is put away.
+    DISPLACE: the source is put away when the others are published, to make way for one of them.
     CREATE: something staged becomes the target; there is no source to put away. RETIRE: the source is put away.
     ADJUST: attributes of an existing target change.
     """
@@ -34,6 +35,7 @@ class Shape(StrEnum):
     COPY = "copy"
     CREATE = "create"
     RETIRE = "retire"
+    DISPLACE = "displace"
     ADJUST = "adjust"
 
 
@@ -105,7 +107,7 @@ class Step:
         sha256: digest that the content must have.
         keeps: for RETIRE, whether what is put away is set aside for people instead of being deleted; `why` is then the reason.
         divergence: what becomes of a source that was written to while a trial waited, as was the target.
-        takes_back: for RETIRE of what a trial made: `transaction/group` of the steps that no longer count for that.
+        takes_back: for DISPLACE of what a trial made: `transaction/group` of the steps that no longer count for that.
         twin: for RETIRE, where the same content lies under its new name; for a file put inside a directory that is renamed
             later in the same wave, where it is after that.
         additions: files to be added inside before publication: (path inside, digest of content).
@@ -177,6 +179,8 @@ class Undo(StrEnum):
 
 def undo_of(step: Step, *, trial: bool) -> Undo:
     """Return until when a step can be taken back, in a transaction that is on trial or not."""
+    if step.shape is Shape.DISPLACE:
+        return Undo.MOVED_BACK if step.keeps else Undo.NEVER
     if trial:
         return Undo.UNTIL_CONFIRMED
     is_deleted = step.shape is Shape.RETIRE and step.made_of != "directory" and step.twin is None and not step.keeps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
@@ -48,17 +47,10 @@ def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False,
 
 
 def _take_away(facts: Facts, path: str, leaving: Iterable[Step]) -> None:
-    """Let a path be free that a step puts away, with the room that this gives."""
-    step = next((step for step in leaving if step.source == path), None)
-    if step is None or facts.entries[path] is None:
-        return
-    facts.entries[path] = None
-    facts.fixed.discard(path)
-    if not step.keeps:
-        space = facts.spaces[step.source_home]
-        facts.spaces[step.source_home] = replace(
-            space, free=space.free + step.allocated, free_inodes=space.free_inodes + step.entries
-        )
+    """Let a path be free that a step puts away; the room that it takes is free only later."""
+    if any(step.source == path for step in leaving):
+        facts.entries[path] = None
+        facts.fixed.discard(path)
 
 
 def _learn(disk: Disk, facts: Facts, path: str, *, labels: bool = False) -> None:

@@ -16,14 +16,14 @@ import json
 import os
 import signal
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
 import upgradeconverter
-from tests.durability.small_disks import Place, SmallDisk, small_disks
+from tests.durability.small_disks import Place, SmallDisk, rewrite, small_disks
 from tests.durability.wholeness import Whole, leftovers, lies, settled
 from tests.support.disktree import Tree, capture, diff
 from tests.support.door import CHANGE, DEATH, LOOK, Door, Fault, Lasting, armed
@@ -41,6 +41,8 @@ LONGEST = 60
 ROOT = ("",)  # the one folder whose times may be lost for good
 RUN: tuple[str, ...] = ()
 TRIAL, CONFIRM, ROLLBACK = ("--trial",), ("confirm",), ("rollback",)
+# No start of the program: the old system is back and writes, after the new one has.
+REWRITE = ("rewrite",)
 # Of a start that is recovered from, so many deaths spread over all calls.
 DEATHS_RECOVERED = 3
 # Errors of starts that recover.
@@ -56,7 +58,7 @@ class Story:
     """One start that is disturbed.
 
     Attributes:
-        before: starts that come first and that nothing disturbs.
+        before: starts that come first and that nothing disturbs, and what is written between them.
         death: the last of these dies before so many thousandths of its changes; None when it does not die.
         words: the start that is disturbed.
         other_end: a start which instead of `words` once more gives what was before the first of all.
@@ -84,6 +86,7 @@ def stories(names: Sequence[str]) -> Iterator[Story]:
             "confirm": (CONFIRM, (TRIAL,)),
             "rollback": (ROLLBACK, (RUN,)),
             "rollback of a trial": (ROLLBACK, (TRIAL,)),
+            **({"trial of what was rewritten": (TRIAL, (TRIAL, REWRITE))} if disk.rewritten else {}),
         }
         for name, (words, before) in starts.items():
             end = ROLLBACK if words != ROLLBACK else ()
@@ -109,6 +112,9 @@ class Ended:
 
 def start(top: str, disk: SmallDisk, words: Sequence[str], fault: Fault | None = None, *, counts: bool = False) -> Ended:
     """Start the program; with a fault in a process of its own, whose locks go with it whatever it could not do."""
+    if words == REWRITE:
+        rewrite(disk, top)
+        return Ended(0)
     arguments = [*words, "-p", top, *disk.words, "--output", "json"]
     if fault is None:
         return _started(arguments, armed() if counts else contextlib.nullcontext(Door()))
@@ -155,7 +161,6 @@ class Measure:
     """What a story is measured by: how it goes when nothing disturbs it.
 
     Attributes:
-        original: the disk before everything.
         ended: how the start ended.
         after: the disk after it.
         whole: what may be there in between.
@@ -165,7 +170,6 @@ class Measure:
             digest, and a rollback at what is gone for good.
     """
 
-    original: Tree
     ended: Ended
     after: Tree
     whole: Whole
@@ -189,25 +193,33 @@ def measure(story: Story, place: Place) -> Measure:
     death = None
     if story.death is not None:
         with place.disk(story.disk) as top:
-            for words in story.before[:-1]:
-                start(top, story.disk, words)
+            _lead_up(replace(story, before=story.before[:-1]), top, None)
             death = len(start(top, story.disk, story.words, counts=True).calls[CHANGE]) * story.death // 1000
+    whole = _whole(story, place)
     with place.disk(story.disk) as top:
-        start(top, story.disk, RUN)
-        converted = capture(top)
-    with place.disk(story.disk) as top:
-        original = capture(top)
         _lead_up(story, top, death)
         ended = start(top, story.disk, story.words, counts=True)
         after = capture(top)
         is_quiet = _changed_by(story, top, story.words) == ""
         other = start(top, story.disk, story.other_end).status if story.other_end else 0, capture(top)
     if ROLLBACK in (story.words, story.other_end) and story.disk.comes_back:
-        found = diff(settled(original, ROOT), settled(other[1], ROOT))
+        found = diff(settled(whole.before, ROOT), settled(other[1], ROOT))
         if found:
             message = f"{story.name}: rolling back undisturbed did not give what was: {found}"
             raise RuntimeError(message)
-    return Measure(original, ended, after, Whole(story.disk, original, converted), death, other, is_quiet)
+    return Measure(ended, after, whole, death, other, is_quiet)
+
+
+def _whole(story: Story, place: Place) -> Whole:
+    trees = []
+    for starts in ((), (RUN,), (TRIAL, REWRITE)):
+        with place.disk(story.disk) as top:
+            if REWRITE in story.before and REWRITE not in starts:
+                rewrite(story.disk, top)
+            _lead_up(replace(story, before=starts), top, None)
+            trees.append(capture(top))
+    before, after, between = trees
+    return Whole(story.disk, before, after, between if REWRITE in story.before else None)
 
 
 def _changed_by(story: Story, top: str, words: tuple[str, ...]) -> str:
@@ -253,7 +265,7 @@ def _judge_end(ended: Ended, measured: Measure, top: str, before: Tree) -> list[
     if document["exit_status"] != ended.status or (document["error"] or {}).get("code") == "Internal":
         problems.append(f"it ended with {ended.status}: {document['error']}")
     trees = (before, capture(top), measured.after)
-    found = lies(document, measured.ended.document, top, trees, is_open=_is_open(top))
+    found = lies(document, measured.ended.document, top, trees, is_open=_is_open(top), waited=measured.whole.rewritten)
     return problems + [f"{document['outcome']} {(document['error'] or {}).get('code', '')}: {text}" for text in found]
 
 
@@ -279,9 +291,10 @@ def _carry_on(story: Story, measured: Measure, top: str, *, go_back: bool) -> li
     unsteady = ROOT if words == ROLLBACK else (*ROOT, "vault")
     now = settled(capture(top), unsteady)
     found = diff(settled(expected, unsteady), now)
-    if found and not (is_back and not diff(settled(measured.original, unsteady), now)):
+    if found and not (is_back and not diff(settled(measured.whole.before, unsteady), now)):
         problems.append(f"then {words} gave something else: {found}")
     problems += [f"then {words}: {text}" for text in leftovers(top, waits=story.waits and not go_back)]
+    problems += [f"then {words}: {text}" for text in measured.whole.look_for_rewritten(top)]
     if (
         not problems
         and measured.is_quiet

@@ -20,7 +20,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.durability.fault_stories import CONFIRM, ROLLBACK, RUN, TRIAL, Measure, Story, faults, judge, measure, start, stories
+from tests.durability.fault_stories import (
+    CONFIRM,
+    REWRITE,
+    ROLLBACK,
+    RUN,
+    TRIAL,
+    Measure,
+    Story,
+    faults,
+    judge,
+    measure,
+    start,
+    stories,
+)
 from tests.durability.mistakes import MISTAKES, mistaken
 from tests.durability.small_disks import PACKS, own_mounts, place_in, small_disks
 from tests.support.door import CHANGE, Fault
@@ -31,6 +44,7 @@ from upgradeconverter.engine.places import JOURNAL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_MEMBERS = ("additions", "omissions", "sha256", "twin", "keeps")
 _SHOWN = 10  # bad cases of a story; `--out` has all
 
 
@@ -90,14 +104,16 @@ def reach(names: Sequence[str], scratch: Path) -> set[str]:
     found = set()
     with place_in(scratch, encrypted=_any_encrypted(names)) as place:
         for name in names:
-            for first, second in ((RUN, ROLLBACK), (TRIAL, CONFIRM)):
+            disk = small_disks()[name]
+            for starts in ((RUN, ROLLBACK), (TRIAL, CONFIRM), (TRIAL, REWRITE, TRIAL)):
                 death = None
                 for _ in range(2):
                     # The second time it stops half way, since a rollback that comes to its end leaves no journal.
-                    with place.disk(small_disks()[name]) as top:
-                        start(top, small_disks()[name], first)
-                        found |= set(_steps(top))
-                        ended = start(top, small_disks()[name], second, death, counts=True)
+                    with place.disk(disk) as top:
+                        for words in starts[:-1]:
+                            start(top, disk, words)
+                            found |= set(_steps(top))
+                        ended = start(top, disk, starts[-1], death, counts=True)
                         found |= set(_steps(top))
                     death = Fault(len(ended.calls.get(CHANGE, ())) * 2 // 3)
     return found
@@ -111,7 +127,7 @@ def _steps(top: str) -> Iterator[str]:
             yield f"operation {step['operation']}"
             yield f"shape {step['shape']}"
             yield f"{step['shape']} by {step['method']} of {step['made_of'] or 'itself'}"
-            yield from (f"{step['shape']} with {name}" for name in ("additions", "omissions", "sha256", "twin") if step[name])
+            yield from (f"{step['shape']} with {name}" for name in _MEMBERS if step[name])
 
 
 def _tell_story(story: Story, count: int, bad: list[dict[str, Any]]) -> None:

@@ -28,6 +28,7 @@ PACKS = Path(__file__).resolve().parent / "packs"
 SET_ASIDE = ""
 VAULTS = ("plain", "bound", "fscrypt")
 _LONG_AGO = 1_594_000_000_000_000_000
+_LESS_LONG_AGO = 1_595_000_000_000_000_000
 _MS_BIND, _MNT_DETACH = 4096, 2
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 16384, 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -43,6 +44,8 @@ class SmallDisk:
         comes_back: whether a rollback gives all that was; a file that nobody needs any more is gone for good.
         looks: in which stories calls that only look fail too, by the end of their names.
         recovered: whether there are stories that begin with a start which died.
+        rewritten: files of which somebody makes a new version while a trial waits, with its text; under their new names it is
+            the new system, whose version is never lost.
     """
 
     name: str
@@ -53,6 +56,7 @@ class SmallDisk:
     comes_back: bool = True
     looks: tuple[str, ...] = ()
     recovered: bool = False
+    rewritten: tuple[tuple[str, str], ...] = ()
 
 
 def _entry(path: str, kind: str, **members: Any) -> dict[str, Any]:
@@ -114,6 +118,11 @@ _MOVES = (
     (f"claims/wrong/{EMPTY}", SET_ASIDE),
 )
 _WORDS = ("--pack", "everything", "--target", "latest")
+_REWRITTEN = (
+    ("old/file", "what the old system made of a file"),
+    ("vault/new/file", "what the new system made of the same file"),
+    ("old/tree/sub/one", "what the old system made of a file in a tree"),
+)
 
 
 _ALL_STORIES = ("run", "trial", "confirm", "rollback")
@@ -125,12 +134,23 @@ def small_disks() -> dict[str, SmallDisk]:
     unneeded = _file("old/unneeded", "nobody needs it")
     case = next(case for case in load_cases("eve") if case.name == "multi_drive_app")
     disks = (
-        SmallDisk("everything bound", _everything(), _MOVES, "bound", _WORDS, looks=_ALL_STORIES, recovered=True),
-        SmallDisk("everything fscrypt", _everything(), _MOVES, "fscrypt", _WORDS),
+        SmallDisk(
+            "everything bound", _everything(), _MOVES, "bound", _WORDS, looks=_ALL_STORIES, recovered=True, rewritten=_REWRITTEN
+        ),
+        SmallDisk("everything fscrypt", _everything(), _MOVES, "fscrypt", _WORDS, rewritten=_REWRITTEN),
         SmallDisk("everything plain", _everything(unneeded), _MOVES, "plain", _WORDS, comes_back=False),
         SmallDisk("multi_drive_app plain", case.tree, moves_of(case), "plain", looks=("run",)),
     )
     return {disk.name: disk for disk in disks}
+
+
+def rewrite(disk: SmallDisk, top: str) -> None:
+    """Make the new versions of the files of a disk that are there, as those do whose disk it is."""
+    for name, text in disk.rewritten:
+        path = Path(top, name)
+        if path.exists():
+            path.write_text(text, encoding="utf-8")
+            os.utime(path, ns=(_LESS_LONG_AGO, _LESS_LONG_AGO))
 
 
 # --- places --------------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ KINDS = (
     "retire by copy of copy",
     "retire by copy of directory",
     "retire by copy of file",
+    "displace with keeps",
     "operation Quarantine",
 )
 

@@ -51,20 +51,26 @@ def leftovers(top: str, *, waits: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Knows a disk with its old and with its new layout; between the two nothing else may ever be there."""
+    """Knows a disk with its old and with its new layout; between the two nothing else may ever be there.
+
+    Attributes:
+        rewritten: the disk once somebody has made new versions while a trial waited; None where nobody does.
+    """
 
     disk: SmallDisk
     before: Tree
     after: Tree
+    rewritten: Tree | None = None
 
     def look(self, top: str) -> list[str]:
         """Return what is wrong with a disk on which a start was stopped, before anything is done about it."""
         tree = normal(capture(top, engine=True))
         facts = {path: _fact(entry, tree) for path, entry in tree.items() if ENGINE not in path.split("/")}
         old, new = (normal(each) for each in (self.before, self.after))
+        trees = [old, new, *([normal(self.rewritten)] if self.rewritten is not None else [])]
         problems = []
         for path, fact in facts.items():
-            allowed = [_fact(each[path], each) for each in (old, new) if path in each]
+            allowed = [_fact(each[path], each) for each in trees if path in each]
             dressed = list(self._dressed(path, old, new))
             added = [] if allowed else dressed
             if not any(_is_between(fact, one, [*allowed, *dressed]) for one in (*allowed, *added)):
@@ -72,7 +78,17 @@ class Whole:
         set_aside = {_content(tree[path]) for path in tree if f"{ENGINE}/quarantine/" in path and "data" in tree[path]}
         for source, target in self.disk.moves:
             problems += self._look_at(source, target, facts, set_aside)
-        return problems
+        return problems + self.look_for_rewritten(top)
+
+    def look_for_rewritten(self, top: str) -> list[str]:
+        """Return which of the versions that somebody made while a trial waited are nowhere on a disk."""
+        if self.rewritten is None:
+            return []
+        there = {_content(entry) for entry in normal(capture(top, engine=True)).values() if "data" in entry}
+        made = normal(self.rewritten)
+        return [
+            f"D1: the new version of {name} is nowhere" for name, _ in self.disk.rewritten if _content(made[name]) not in there
+        ]
 
     def _dressed(self, path: str, old: Tree, new: Tree) -> Iterator[dict[str, Any]]:
         """Yield what something is under its other name: mode and owner change, and a file is put inside, before the name."""
@@ -122,7 +138,13 @@ def _is_between(fact: dict[str, Any], one: dict[str, Any], others: list[dict[str
 
 
 def lies(
-    document: dict[str, Any], expected: dict[str, Any], top: str, trees: tuple[Tree, Tree, Tree], *, is_open: bool
+    document: dict[str, Any],
+    expected: dict[str, Any],
+    top: str,
+    trees: tuple[Tree, Tree, Tree],
+    *,
+    is_open: bool,
+    waited: Tree | None,
 ) -> list[str]:
     """Return what a report says that is not so.
 
@@ -132,6 +154,7 @@ def lies(
         top: the disk as it is.
         trees: the disk before the start, as it is now, and as it is after an undisturbed one.
         is_open: whether a transaction is open.
+        waited: the disk before, where a trial waited then.
     """
     before, now, after = (settled(tree) for tree in trees)
     status, problems = document["exit_status"], []
@@ -144,7 +167,7 @@ def lies(
         more = Counter(map(_told, document["skipped"])) - Counter(map(_told, expected["skipped"]))
         if not more and (found := diff(after, now)):
             problems.append(f"done and nothing more was left, but: {found}")
-    problems += [text for item in document["items"] for text in _lie(item, top)]
+    problems += [text for item in document["items"] for text in _lie(item, top, waited or {})]
     return problems
 
 
@@ -152,7 +175,7 @@ def _told(skip: dict[str, Any]) -> tuple[str, str]:
     return skip["path"], skip["reason"]
 
 
-def _lie(item: dict[str, Any], top: str) -> Iterator[str]:
+def _lie(item: dict[str, Any], top: str, waited: Tree) -> Iterator[str]:
     if item["operation"] not in ("Move", "Quarantine") or item["transfer"] not in ("rename", "copy") or not item["source"]:
         return
     old, new = (os.path.lexists(f"{top}/{item[name]}") for name in ("source", "target"))
@@ -161,7 +184,8 @@ def _lie(item: dict[str, Any], top: str) -> Iterator[str]:
         "done": new and not old,
         "waiting": old and new,
         "left": old,
-        "undone": old and not new,
+        # What the trial before had made is back.
+        "undone": old and new == (item["target"] in waited),
         "quarantined": new and not old,
     }
     if not is_so.get(said, True):

@@ -108,8 +108,8 @@ def test_old_one_goes_while_a_fallback_is_settled(top: Path, kind: RecordKind, w
 @pytest.mark.parametrize("written", [b"", b" new"])
 def test_old_one_cannot_be_read(top: Path, written: bytes) -> None:
     """What the disk refuses to read is not converted anew, and what the trial made of it is there, however far that had come."""
-    _append(top / NEW, written)
-    _append(top / IMAGE, b" old")
+    append(top / NEW, written)
+    append(top / IMAGE, b" old")
     before, copy = capture(str(top)), PosixDisk.copy
 
     def refusing(disk: PosixDisk, order: Any, **options: Any) -> Any:
@@ -119,7 +119,7 @@ def test_old_one_cannot_be_read(top: Path, written: bytes) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PosixDisk, "copy", refusing)
-        assert _left(_do(top, "--trial")[1])[IMAGE] == "DiskFailed"
+        assert left(_do(top, "--trial")[1])[IMAGE] == "DiskFailed"
         assert diff(before, capture(str(top))) == ""
     assert _do(top, "--trial")[0] == EXIT_DONE
     assert (top / NEW).read_bytes().endswith(b" old")

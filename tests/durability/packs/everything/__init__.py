@@ -8,6 +8,7 @@ from upgradeconverter.packs.api import (
     Checkpoint,
     Copy,
     DiskState,
+    Divergence,
     Document,
     EnsureDirectory,
     Item,
@@ -72,9 +73,14 @@ def _moves(state: DiskState) -> Iterator[Operation]:
     for name, item in _old(state).items():
         slot = {"file": SECRET, "tree": SECRET, "twin": SECRET, "near": PLAIN, "grove": PLAIN}.get(name)
         if slot is not None:
-            added = ADDED if item.entry.kind is Kind.DIRECTORY else ()
-            target = f"{slot.directory}/{name}"
-            yield Move(source=item.path, target=target, slot=slot.name, additions=added, labels=_LABELS)
+            yield Move(
+                source=item.path,
+                target=f"{slot.directory}/{name}",
+                slot=slot.name,
+                additions=ADDED if item.entry.kind is Kind.DIRECTORY else (),
+                labels=_LABELS,
+                divergence=Divergence.NEWEST,
+            )
     for item in state.in_slot(CLAIMS.name):
         target = f"vault/new/{item.keys['name']}"
         source = f"{item.path}/{EMPTY}"

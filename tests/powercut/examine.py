@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tests.powercut.blockdev import copy_sparse, fingerprint
 from tests.powercut.oracle import NO_RECORD, Artifact, Oracle, last_record, moves_of
 from tests.powercut.recorder import events_of, mark, recorded
-from tests.powercut.stories import CONTROLS, PLACES, RUN, Place, Story, neighbour, start
+from tests.powercut.stories import CONTROLS, PLACES, REWRITE, RUN, Place, Story, neighbour, rewrite, start
 from tests.powercut.survivors import Replay, Survivor, survivors
 from tests.support.disktree import capture
 from tests.support.running import run
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
+    from tests.support.cases import Case
     from tests.support.disktree import Tree
 
 PATIENCE = 60
@@ -121,21 +122,22 @@ class Bench:
         ends: list[Tree] = []
         _copy(self.made[key], images)
         with place.open(images, self.top, case) as root:
+            _run_all(root, [words for words in story.before if words == REWRITE], case)
             before = capture(root)
-            _run_all(root, (RUN,))
+            _run_all(root, (RUN,), case)
             after = capture(root)
         _copy(self.made[key], images)
         with place.open(images, self.top, case) as root:
-            _run_all(root, story.before)
+            _run_all(root, story.before, case)
             ends.append(capture(root))
             for words in story.starts:
-                _run_all(root, (words,))
+                _run_all(root, (words,), case)
                 ends.append(capture(root))
         _copy(self.made[key], images)
         if story.before:
             with place.open(images, self.top, case) as root:
-                _run_all(root, story.before)
-        oracle = Oracle.of(moves_of(case), before, after, ends)
+                _run_all(root, story.before, case)
+        oracle = Oracle.of(moves_of(case), before, after, ends, is_stale=REWRITE in story.before)
         return Scene(place, story, images, oracle, identity=fingerprint(images))
 
     # --- recording -----------------------------------------------------------------------------------------------------
@@ -296,8 +298,11 @@ def _copy(images: Sequence[str], copies: Sequence[str]) -> None:
         copy_sparse(image, copy)
 
 
-def _run_all(root: str, starts: Sequence[Sequence[str]]) -> None:
+def _run_all(root: str, starts: Sequence[Sequence[str]], case: Case) -> None:
     for words in starts:
+        if words == REWRITE:
+            rewrite(root, case, moves_of(case))
+            continue
         status, document = run(*words, "-p", root)
         assert status == 0, f"{words}: {document['error']}"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LATE = 1_700_000_000_000_000_000  # later than any time of a fixture: the time of a run
 _OWN = "user.upgradeconverter."
 _WORKING = ("stage", "trash", "manifest")
-_GONE, _COMPLETE = "gone", "complete"
+_GONE, _COMPLETE, _STALE = "gone", "complete", "stale"
 NO_RECORD = "no record"
 
 
@@ -76,12 +76,17 @@ def last_record(root: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One thing that is moved: both names, and what lies below each when it is complete (`""` is itself)."""
+    """One thing that is moved: both names, and what lies below each when it is complete (`""` is itself).
+
+    Attributes:
+        stale: what also may lie below the new name: made of an older version than there is.
+    """
 
     old: str
     new: str
     at_old: Tree
     at_new: Tree
+    stale: Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +105,12 @@ class Oracle:
     ends: tuple[Tree, ...]
 
     @classmethod
-    def of(cls, moves: Moves, before: Tree, after: Tree, ends: Sequence[Tree]) -> Oracle:
-        """Make one of captured trees."""
-        artifacts = tuple(Artifact(old, new, _below(before, old), _below(after, new)) for old, new in moves)
+    def of(cls, moves: Moves, before: Tree, after: Tree, ends: Sequence[Tree], *, is_stale: bool) -> Oracle:
+        """Make one of captured trees; `is_stale` where the old versions were written to after a trial."""
+        artifacts = tuple(
+            Artifact(old, new, _below(before, old), _below(after, new), _below(ends[0], new) if is_stale else {})
+            for old, new in moves
+        )
         return cls(artifacts, before, after, tuple(ends))
 
     def look(self, root: str) -> list[str]:
@@ -206,7 +214,8 @@ def _look_at(artifact: Artifact, facts: Tree) -> list[str]:
     dressed = {path: {**fact, **_dress(other[path])} for path, fact in artifact.at_old.items() if path in other}
     old = _compare(artifact.at_old, facts, artifact.old, {**extra, **dressed})
     new = _compare(artifact.at_new, facts, artifact.new, {})
-    problems = [f"D2: {text}" for text in (old, new) if text not in (_GONE, _COMPLETE)]
+    is_stale = new not in (_GONE, _COMPLETE) and _compare(artifact.stale, facts, artifact.new, {}) == _COMPLETE
+    problems = [f"D2: {text}" for text in (old, _STALE if is_stale else new) if text not in (_GONE, _COMPLETE, _STALE)]
     if _COMPLETE not in (old, new):
         problems.append(f"D1: {artifact.old} is nowhere complete")
     return problems

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -37,6 +38,7 @@ VAULT = "vault"
 NEIGHBOUR = "neighbour"
 TARGET = ("--target", "latest")
 LONGEST = 120
+_THEN = 1_650_000_000_000_000_000
 # linux/btrfs.h: begin a commit, and wait for it; neither writes back what files hold.
 _BTRFS_START_SYNC = 0x80089418
 _BTRFS_WAIT_SYNC = 0x40089416
@@ -145,6 +147,8 @@ PLACES = {
 class Story:
     """Starts of the program that are recorded, after others that are not, on the disk of one fixture.
 
+    Between these somebody may write (`REWRITE`).
+
     After a power cut the start that was under way is made again, and those after it; every other time the first one of the story
     comes before that. Where `other_end` is given, that is made instead every other time: it gives what was before the story.
     """
@@ -166,6 +170,8 @@ def _case(name: str) -> Case:
     return next(case for case in load_cases("eve") if case.name == name)
 
 
+# No start of the program: the old system is back and writes.
+REWRITE = ("rewrite",)
 RUN, TRIAL, CONFIRM, ROLLBACK = TARGET, ("--trial", *TARGET), ("confirm", *TARGET), ("rollback", *TARGET)
 
 
@@ -176,7 +182,21 @@ def stories(fixture: str) -> tuple[Story, ...]:
         Story("trial and confirm", fixture, (TRIAL, CONFIRM)),
         Story("rollback", fixture, (ROLLBACK,), before=(RUN,), other_end=RUN),
         Story("rollback of a trial", fixture, (ROLLBACK,), before=(TRIAL,), other_end=TRIAL),
+        Story("trial of what was rewritten", fixture, (TRIAL, CONFIRM), before=(TRIAL, REWRITE)),
     )
+
+
+def rewrite(root: str, case: Case, moves: Moves) -> None:
+    """Put a new version in the place of one file of each volume, as the old system does while a trial waits."""
+    for top in (old for old, new in moves if "/volumes/" in new):
+        files = (path for path, entry in case.tree.items() if entry["kind"] == "file" and f"{path}/".startswith(f"{top}/"))
+        path = Path(root, next(files))
+        version = path.with_name("version being written")
+        version.write_bytes(path.read_bytes() + b"written by the old system")
+        shutil.copystat(path, version)
+        os.utime(version, ns=(_THEN, _THEN))
+        os.chown(version, path.stat().st_uid, path.stat().st_gid)
+        version.rename(path)
 
 
 def start(root: str, words: Sequence[str], program: Sequence[str] = ("-m", "upgradeconverter")) -> int:

@@ -242,9 +242,9 @@ class Executor:
         return replace(known, status=status, reason=refused.reason, detail=refused.detail)
 
     def _unchanged(self) -> tuple[tuple[str, int, int], ...]:
-        """Return the times of folders in which only the engine's own came and went: nothing shall tell of it."""
+        """Return the times of homes in which only the engine's own came and went: nothing shall tell of it."""
         holders = {parent(path) for step in self.steps for path in (step.source, step.target) if path}
-        return tuple(times for times in self.wave.touched if times[0] not in holders)
+        return tuple(times for times in self.wave.touched if times[0] in {*self.homes, ""} - holders)
 
     def sweep(self) -> None:
         """Delete what is garbage once the transaction is closed: trash, stage, manifests, empty folders (J6)."""

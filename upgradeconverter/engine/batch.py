@@ -15,7 +15,7 @@ from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
 from upgradeconverter.engine import staging, stopping
 from upgradeconverter.engine.housekeeping import make_folder
 from upgradeconverter.engine.places import folder_of, manifest_path, parent, stage_folder
-from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused
+from upgradeconverter.engine.work import StepRefusedError, Work, check_displaced, check_source, check_unused
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, as_data, folders_wanted, step_from_data
@@ -94,7 +94,9 @@ class Batch:
             if step.group == 0 and step.shape is Shape.CREATE and step not in self.idle:
                 # A later wave may need it still.
                 self.idle += (step,)
-            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
+            # What was to make way is told of with what was to take its place.
+            known = reason if step.shape is not Shape.DISPLACE else None
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=known, detail=detail)
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
             self.work.digests.pop(step.number, None)
@@ -127,6 +129,7 @@ class Batch:
             stopping.check()
             if all(step in self.steps for step in group):
                 self._stage_group(group, manifests)
+        self._check_what_makes_way()
         self._drop_idle_folders()
         for names in self.work.names.values():
             self.work.disk.remove(names.folder)
@@ -140,6 +143,16 @@ class Batch:
             self.work.disk.sync_filesystem(folder_of(home))
         if read_back != "none":
             self._read_back(sample=read_back == "sample")
+
+    def _check_what_makes_way(self) -> None:
+        """Leave alone what somebody went on with while the old one was copied."""
+        for group in self.groups():
+            try:
+                for step in group:
+                    if step.shape is Shape.DISPLACE:
+                        check_displaced(self.work, step)
+            except StepRefusedError as refused:
+                self._drop(group, refused.reason, refused.detail)
 
     def _stage_group(self, group: tuple[Step, ...], manifests: dict[str, list[str]]) -> None:
         lines: dict[str, list[str]] = {}
@@ -203,6 +216,11 @@ class Batch:
             "marks": {str(number): mark for number, mark in sorted(self.work.marks.items())},
             "digests": {str(number): digest for number, digest in sorted(self.work.digests.items())},
         }
+
+
+def told(error: OSError) -> str:
+    """Return what the disk refused and where, as people read it."""
+    return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
 
 
 def is_boundary(error: OSError) -> bool:

@@ -17,7 +17,7 @@ from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting
 from upgradeconverter.errors import HaltedError, TrialLostError, TrialOvertakenError
 from upgradeconverter.model.outcome import Outcome
-from upgradeconverter.model.plan import Plan, Wave
+from upgradeconverter.model.plan import Plan, Shape, Wave
 
 if TYPE_CHECKING:
     from upgradeconverter.engine.executor import Executor
@@ -48,7 +48,9 @@ def confirm(run: Run) -> None:
         run.has_acted = True
         for recovery in recover(run.disk, run.journal, view):
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
-        view = run.journal.read(repair=True)
+        is_recovered, view = bool(view.open), run.journal.read(repair=True)
+        if is_recovered:
+            _check_not_overtaken(run, view)
         waiting = tuple(executor_of(run.disk, run.journal, view, transaction) for transaction in view.waiting)
         run.has_begun = bool(waiting)
         _finish(run, waiting)
@@ -83,10 +85,11 @@ def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
         for executor in waiting:
             known = executor.run
             label = str(known.get("target", ""))
-            run.plans[executor.txid] = Plan(
-                pack=run.session.pack.name, source=label, target=label, waves=(Wave(steps=executor.steps),)
-            )
-            run.results[executor.txid] = list(executor.results.values())
+            # What made way has done so before, and that was told then.
+            steps = tuple(step for step in executor.steps if step.shape is not Shape.DISPLACE)
+            results = [result for result in executor.results.values() if result.step.shape is not Shape.DISPLACE]
+            run.plans[executor.txid] = Plan(pack=run.session.pack.name, source=label, target=label, waves=(Wave(steps=steps),))
+            run.results[executor.txid] = results
         run.show()
 
 

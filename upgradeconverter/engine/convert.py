@@ -176,7 +176,7 @@ def convert(run: Run, phase: str) -> None:
             try:
                 carry_out(run, plan, each.name, FORWARD)
             except BoundaryError as error:
-                _copy_instead(run, each, error)
+                _copy_instead(run, each, error, overtaken, view)
     _conclude(run, phase)
 
 
@@ -205,7 +205,7 @@ def _blocked(run: Run, phase: str) -> UpgradeConverterError | None:
     return next((problem for each in run.session.phases(phase) if (problem := run.session.vault_problem(each)) is not None), None)
 
 
-def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
+def _copy_instead(run: Run, phase: Phase, error: BoundaryError, overtaken: Plan, view: JournalView) -> None:
     """Plan what is left of a phase without renames, after the disk had refused one that nothing spoke against."""
     run.report.warn(f"{error.message}; copied instead")
     done = [result for result in run.results.pop(phase.name) if result.status is not ItemStatus.UNDONE]
@@ -214,7 +214,7 @@ def _copy_instead(run: Run, phase: Phase, error: BoundaryError) -> None:
         first = f"{phase.name}, before copying"
         run.results[first] = done
         run.plans[first] = replace(run.plans[phase.name], waves=(Wave(steps=tuple(r.step for r in done)),), skips=())
-    _take(run, run.session.make_plan(phase.name, may_rename=False), phase)
+    _take(run, merged(run.session.make_plan(phase.name, may_rename=False), overtaken, view), phase)
     carry_out(run, run.plans[phase.name], phase.name, FORWARD)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import log
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import stopping
-from upgradeconverter.engine.batch import Batch, StepResult, is_boundary
+from upgradeconverter.engine.batch import Batch, StepResult, is_boundary, told
 from upgradeconverter.engine.housekeeping import (
     homes_of,
     is_reachable,
@@ -136,7 +136,7 @@ class Executor:
                 restore_times(self.disk, self.wave.touched)
                 self._record(RecordKind.ABORTED, {})
         except OSError as second:
-            raise WedgedError(self.txid, second.strerror or str(second)) from error
+            raise WedgedError(self.txid, told(second)) from error
         raise DiskFailedError("beginning", str(error.filename or ""), error.strerror or str(error)) from error
 
     def _begin_payload(self) -> dict[str, Any]:
@@ -197,7 +197,8 @@ class Executor:
             self.sweep()
 
     def _flip(self) -> None:
-        for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if s.shape is Shape.DISPLACE):
+        displaced = tuple(step for step in self.steps if step.shape is Shape.DISPLACE)
+        for folder in dict.fromkeys(parent(path(s)) for s in displaced for path in (self.work.trash_path, self.work.aside_path)):
             make_folder(self.disk, folder)
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
@@ -207,6 +208,7 @@ class Executor:
             if in_place and self.disk.find(step.target or "") is not None:
                 self.disk.sync_file(step.target or "")
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step)))
+        self._keep_what_changed(displaced)
         self.machine.move("check")
         for step in self.steps:
             if step.target is not None and "T" not in self.work.who(step, ours_only=True):
@@ -214,6 +216,13 @@ class Executor:
                 raise OSError(5, message, step.target)
         self.machine.move("commit")
         self.work.is_committed = True
+
+    def _keep_what_changed(self, displaced: tuple[Step, ...]) -> None:
+        for step in displaced:
+            kept = handlers.keep_what_changed(self.work, step)
+            if kept is not None:
+                status = ItemStatus.QUARANTINED
+                self.batch.aside[step.number] = StepResult(step=step, status=status, reason=kept.reason, detail=kept.detail)
 
     def _retire(self) -> None:
         for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if retires(s)):
@@ -237,7 +246,7 @@ class Executor:
         if self.wave.trial and handlers.is_to_be_set_aside(self.work, step, refused):
             make_folder(self.disk, parent(self.work.aside_path(step)))
             refused = handlers.set_aside(self.work, step)
-        is_gone = step.target is not None and self.disk.find(step.target) is None
+        is_gone = step.target is not None and not handlers.is_still_published(self.work, step)
         status = ItemStatus.LEFT if step.shape is Shape.RETIRE or is_gone else known.status
         return replace(known, status=status, reason=refused.reason, detail=refused.detail)
 
@@ -267,7 +276,7 @@ class Executor:
             else:
                 self.go_back()
         except OSError as second:
-            raise WedgedError(self.txid, second.strerror or str(second)) from error
+            raise WedgedError(self.txid, told(second)) from error
         kind = BoundaryError if is_boundary(error) and self._renames() else DiskFailedError
         raise kind("converting", str(error.filename or ""), problem) from error
 
@@ -301,10 +310,13 @@ class Executor:
         self.machine.move("undone")
 
     def _put_one_back(self, step: Step) -> StepResult:
+        if (fixed := handlers.reason_to_leave(self.work, step)) is not None:
+            return StepResult(step=step, status=ItemStatus.LEFT, reason=fixed.reason, detail=fixed.detail)
         kept = handlers.reason_to_keep(self.work, step)
         if kept is None:
-            handlers.back(self.work, step)
-            return StepResult(step=step, status=ItemStatus.UNDONE)
+            left = handlers.back(self.work, step)
+            reason, detail = (left.reason, left.detail) if left is not None else (None, "")
+            return StepResult(step=step, status=ItemStatus.UNDONE, reason=reason, detail=detail)
         aside = quarantine_path(step.target_home, self.txid, step.number)
         make_folder(self.disk, parent(aside))
         handlers.back(self.work, step, aside=aside)

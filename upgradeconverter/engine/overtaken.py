@@ -49,7 +49,11 @@ class _Group:
 
 def pending_sources(view: JournalView) -> frozenset[str]:
     """Return the sources that wait for a trial to be confirmed."""
-    return frozenset(step.source for t in view.waiting for step in steps_of(view, t) if step.source is not None)
+    return frozenset(step.source or "" for t in view.waiting for step in steps_of(view, t) if _waits(step))
+
+
+def _waits(step: Step) -> bool:
+    return step.source is not None and step.shape is not Shape.DISPLACE
 
 
 def look(disk: Disk, journal: Journal, view: JournalView, phases: frozenset[str], *, pack: str, layout: str) -> Plan:
@@ -146,7 +150,21 @@ def _judge(work: Work, group: _Group) -> list[Step | Skip]:
     is_right = any(step.sha256 is not None for step in group.copies)
     if gone or is_right or any(step.divergence is not Divergence.NEWEST for step in used):
         return [_diverged(step) for step in written]
+    if fixed := [skip for step in group.copies if (skip := _fixed(work, step)) is not None]:
+        return [*fixed]
     return [_taking_back(work, step, group.key, keeps=step in used) for step in group.copies]
+
+
+def _fixed(work: Work, step: Step) -> Skip | None:
+    """Return why what was made on trial cannot make way, or None."""
+    tree = work.disk.survey(step.target or "")
+    what = f"{step.source} is not what {step.target} was made of any more, and that cannot make way"
+    for path in tree.immutable:
+        detail = f"{what}: {path} is immutable or append-only"
+        return Skip(path=step.source or "", reason=Reason.IMMUTABLE, detail=detail, rival=step.target or "")
+    for path in tree.mounts:
+        return Skip(path=step.source or "", reason=Reason.IN_USE, detail=f"{what}: something is mounted at {path}")
+    return None
 
 
 def _diverged(step: Step) -> Skip:

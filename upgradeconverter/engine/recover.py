@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.engine.batch import steps_from_payload
+from upgradeconverter.engine.batch import steps_from_payload, told
 from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.housekeeping import homes_of, is_reachable, sweep_home
 from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
-from upgradeconverter.engine.work import StepRefusedError, check_source
+from upgradeconverter.engine.work import StepRefusedError, check_displaced, check_source
 from upgradeconverter.errors import UnknownStateError, VaultNotUsableError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
@@ -90,7 +90,7 @@ def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
 
 def _taken_back(view: JournalView) -> frozenset[str]:
     """Return the groups of trials, as `transaction/group`, that the old system has overtaken."""
-    done = [t for t in view.transactions if is_committed(t) and t.last not in (RecordKind.UNDO, RecordKind.ABORTED)]
+    done = [transaction for transaction in view.transactions if is_committed(transaction)]
     steps = (step for t in done for step in steps_from_payload(t.payload(RecordKind.STAGED) or {"steps": []}))
     return frozenset(step.takes_back for step in steps if step.shape is Shape.DISPLACE)
 
@@ -136,18 +136,21 @@ def judge(executor: Executor, last: RecordKind) -> tuple[Verdict, tuple[Step, ..
         verdict = decide(step.shape, last, who)
         if verdict is Verdict.REFUSE:
             raise UnknownStateError(executor.txid, step.number, last.value, f"{who} ({step.source} -> {step.target})")
-        if verdict is Verdict.FORTH and last is RecordKind.STAGED and step.shape is Shape.COPY and "G" in who:
-            verdict = _unless_changed(executor, step)
+        if verdict is Verdict.FORTH and last is RecordKind.STAGED:
+            verdict = _unless_changed(executor, step, who)
         if verdict is Verdict.ALONE:
             alone.append(step)
         verdicts.append(verdict)
     return decide_all(tuple(verdicts)), tuple(alone)
 
 
-def _unless_changed(executor: Executor, step: Step) -> Verdict:
-    # The old system may have run and written since: then the staged copy is old, and the source is whole.
+def _unless_changed(executor: Executor, step: Step, who: str) -> Verdict:
+    """Return whether what a step was decided by is still so: either system may have run and written since."""
     try:
-        check_source(executor.disk, step, deep=True)
+        if step.shape is Shape.COPY and "G" in who:
+            check_source(executor.disk, step, deep=True)
+        elif step.shape is Shape.DISPLACE and "S" in who:
+            check_displaced(executor.work, step)
     except StepRefusedError:
         return Verdict.BACK
     return Verdict.FORTH
@@ -196,7 +199,7 @@ def _recover_one(
         if backwards:
             executor.go_back()
     except OSError as error:
-        raise WedgedError(transaction.txid, error.strerror or str(error)) from error
+        raise WedgedError(transaction.txid, told(error)) from error
     return Recovery(
         txid=transaction.txid,
         run=str(executor.run.get("run", "")),

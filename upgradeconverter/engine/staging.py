@@ -20,7 +20,9 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
         if receipt is not None:
             work.digests[step.number] = receipt.digest
         return receipt
-    check_source(work.disk, step, deep=step.shape in (Shape.RENAME, Shape.DISPLACE))
+    if step.shape is Shape.DISPLACE:
+        return None
+    check_source(work.disk, step, deep=step.shape is Shape.RENAME)
     if step.shape is Shape.RENAME and step.sha256 is not None and work.disk.sha256(step.source or "") != step.sha256:
         raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} does not have SHA-256 {step.sha256}")
     return None

@@ -13,8 +13,9 @@ import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from upgradeconverter.engine.housekeeping import make_folder, sync_folders
 from upgradeconverter.engine.places import parent
-from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused, is_changed, retires
+from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused, is_changed, is_open_below, retires
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Divergence
 from upgradeconverter.model.outcome import Reason
@@ -39,9 +40,35 @@ def flip(work: Work, step: Step) -> None:
     elif step.shape in (Shape.COPY, Shape.CREATE):
         _publish_staged(work, step)
     elif step.shape is Shape.DISPLACE and "S" in work.who(step, ours_only=True):
-        work.disk.rename(step.source or "", work.trash_path(step))
+        _make_way(work, step)
     elif step.shape is Shape.ADJUST:
         work.disk.set_attributes(target, step.after)
+
+
+def _make_way(work: Work, step: Step) -> None:
+    source, away = step.source or "", work.away_path(step)
+    if _is_one_file(work.disk, away, source):
+        # A power cut in the middle of a rename can leave both names to one file (seen on btrfs).
+        work.disk.remove(source)
+    else:
+        work.disk.rename(source, away)
+
+
+def keep_what_changed(work: Work, step: Step) -> StepRefusedError | None:
+    """Look once more at what made way, and set it aside if somebody went on with it; returns what is to be told of that.
+
+    The caller has made the folder that it is set aside in, and calls this before what took its place counts for good.
+    """
+    trash, aside = work.trash_path(step), work.aside_path(step)
+    if step.keeps:
+        return None
+    if work.disk.find(aside) is None:
+        changed = _changed_since(work, step)
+        if changed is None:
+            return None
+        work.disk.rename(trash, aside)
+        sync_folders(work.disk, (parent(aside), parent(trash)))
+    return StepRefusedError(Reason.DIVERGED, f"{step.source} was written to, or is in use; it was set aside as {aside}")
 
 
 def _publish_staged(work: Work, step: Step) -> None:
@@ -158,24 +185,39 @@ def _is(work: Work, path: str, digest: str) -> bool:
 
 def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     """Look once more at what was put away: somebody may have been quicker, and goes on finding it where it was."""
+    refused = _changed_since(work, step)
+    if refused is not None:
+        work.disk.rename(work.trash_path(step), step.source or "")
+    return refused
+
+
+def _changed_since(work: Work, step: Step) -> StepRefusedError | None:
+    """Return why what was put away must not be deleted."""
     disk, trash, expected = work.disk, work.disk.find(work.trash_path(step)), step.expected
     if trash is None or expected is None:
         return None
     changed = is_changed(replace(expected, changed_ns=None), trash)
     if trash.kind is Kind.DIRECTORY and expected.fingerprint:
         changed = changed or disk.survey(trash.path).fingerprint != expected.fingerprint
-    if not changed and not disk.is_open(trash.path) and not disk.is_lived_in(trash.path):
-        return None
-    disk.rename(trash.path, step.source or "")
     if changed:
         return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
-    return StepRefusedError(Reason.IN_USE, f"{step.source} is in use by another process, so it stays")
+    is_open = is_open_below(disk, trash.path) if step.shape is Shape.DISPLACE else disk.is_open(trash.path)
+    if is_open or disk.is_lived_in(trash.path):
+        return StepRefusedError(Reason.IN_USE, f"{step.source} is in use by another process, so it stays")
+    return None
 
 
 def _check_published(work: Work, step: Step) -> None:
     """Raise StepRefusedError when the source is the only one there is by now (D3)."""
-    if step.shape is Shape.COPY and work.disk.find(step.target or "") is None:
-        raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.target} was deleted by somebody, so {step.source} stays")
+    if step.shape is Shape.COPY and not is_still_published(work, step):
+        detail = f"{step.target} was deleted by somebody, or replaced by something else, so {step.source} stays"
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, detail)
+
+
+def is_still_published(work: Work, step: Step) -> bool:
+    """Return whether under its new name there still is something of the kind that was published."""
+    target, expected = work.disk.find(step.target or ""), step.expected
+    return target is not None and (expected is None or step.shape is not Shape.COPY or target.kind.value == expected.kind)
 
 
 def _check_emptied(work: Work, step: Step) -> None:
@@ -183,30 +225,22 @@ def _check_emptied(work: Work, step: Step) -> None:
         raise StepRefusedError(Reason.UNEXPECTED_CONTENT, f"{step.source} is not empty")
 
 
-def back(work: Work, step: Step, *, aside: str = "") -> None:
+def back(work: Work, step: Step, *, aside: str = "") -> StepRefusedError | None:
     """Undo whatever of a step has happened; the caller has seen that the table allows it.
 
-    What was published goes to `aside` when it must be kept: see `reason_to_keep`.
+    What was published goes to `aside` when it must be kept: see `reason_to_keep`. Returns why something did not go back to where
+    it was.
     """
-    disk = work.disk
+    disk, left = work.disk, None
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
             disk.sync_file(step.target or "")
-        return
+        return None
     if _comes_back(work, step):
-        origin = step.source or ""
-        if step.shape is Shape.RENAME:
-            whole = step.target if disk.find(step.target or "") is not None else step.source
-            origin = f"{whole}/{step.omissions[0]}"
-        if _is_one_file(disk, work.trash_path(step), origin):
-            disk.remove(work.trash_path(step))
-        else:
-            disk.rename(work.trash_path(step), origin)
-        disk.sync_directory(parent(origin))
-        disk.sync_directory(parent(work.trash_path(step)))
+        left = _bring_back(work, step)
     is_published = "T" in work.who(step, ours_only=True)
-    if is_published:
+    if is_published or aside:
         _unpublish(work, step, aside)
     source = disk.find(step.source or "", labels=True)
     is_ours = source is not None and (step.expected is None or source.identity == step.expected.identity)
@@ -214,14 +248,49 @@ def back(work: Work, step: Step, *, aside: str = "") -> None:
         # The flip sets attributes before it renames, so they may have changed although nothing was published.
         disk.set_attributes(source.path, _still_as_set(step, source, is_half_done=not is_published))
         disk.sync_file(step.source or "")
+    return left
 
 
 def _comes_back(work: Work, step: Step) -> bool:
     """Return whether something of a step was put away that an undo has to bring back."""
-    if step.shape is Shape.DISPLACE and (work.is_committed or work.disk.find(step.source or "") is not None):
+    away, source = work.away_path(step), step.source or ""
+    if step.shape is Shape.DISPLACE:
         # It was out of date already, or somebody has put something in its place.
-        return False
-    return retires(step) and work.disk.find(work.trash_path(step)) is not None
+        is_replaced = work.disk.find(source) is not None and not _is_one_file(work.disk, away, source)
+        if work.is_committed or is_replaced:
+            return False
+    return retires(step) and work.disk.find(away) is not None
+
+
+def _bring_back(work: Work, step: Step) -> StepRefusedError | None:
+    disk, away, origin = work.disk, work.away_path(step), step.source or ""
+    if step.shape is Shape.RENAME:
+        whole = step.target if disk.find(step.target or "") is not None else step.source
+        origin = f"{whole}/{step.omissions[0]}"
+    left = None
+    if not _has_place(disk, origin):
+        origin = work.aside_path(step)
+        left = StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} has no place any more; it was set aside as {origin}")
+    if away == origin:
+        return left
+    # Somebody may have removed the folder that it lay in, now that it was empty.
+    make_folder(disk, parent(origin))
+    if _is_one_file(disk, away, origin):
+        disk.remove(away)
+    else:
+        disk.rename(away, origin)
+    disk.sync_directory(parent(origin))
+    disk.sync_directory(parent(away))
+    return left
+
+
+def _has_place(disk: Disk, path: str) -> bool:
+    """Return whether the folder of a path is there, or can be made: nobody has put anything else where it was."""
+    folder = parent(path)
+    while folder and disk.find(folder) is None:
+        folder = parent(folder)
+    entry = disk.find(folder)
+    return entry is not None and entry.kind is Kind.DIRECTORY
 
 
 def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes:
@@ -245,6 +314,15 @@ def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes
     )
 
 
+def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
+    """Return why what was published cannot be moved at all, so that it stays under both names."""
+    target = work.target_path(step)
+    if step.shape is not Shape.COPY or "T" not in work.who(step, ours_only=True):
+        return None
+    fixed = next((path for path in (target, parent(target)) if work.disk.is_immutable(path)), None)
+    return StepRefusedError(Reason.IMMUTABLE, f"{fixed} is immutable or append-only, so {target} stays") if fixed else None
+
+
 def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
     """Return why a published copy must not go with an undo.
 
@@ -252,7 +330,8 @@ def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
     """
     who, target = work.who(step, ours_only=True), work.target_path(step)
     if "T" not in who:
-        return None
+        is_replaced = work.is_committed and step.shape is Shape.COPY and work.disk.find(target) is not None
+        return StepRefusedError(Reason.DIVERGED, f"{target} was replaced by somebody") if is_replaced else None
     if step.shape is Shape.COPY and "X" not in who and not _has_source(work, step):
         return StepRefusedError(Reason.DIVERGED, f"{target} is the only one left")
     if step.number not in work.marks:

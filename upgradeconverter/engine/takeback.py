@@ -23,7 +23,7 @@ from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
-from upgradeconverter.model.outcome import ItemStatus, Outcome
+from upgradeconverter.model.outcome import ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def _conclude(run: Run, layout: str) -> None:
     report.outcome = Outcome.DONE
     log.event("run-done", run=run.identity, outcome=report.outcome.value)
     left = any(plan.skips for plan in run.plans.values()) or any(r.status is ItemStatus.LEFT for r in run.all_results)
+    # Of a trial nothing else is left where it is.
+    left = left or any(skip["reason"] == Reason.IMMUTABLE.value for skip in report.skipped)
     if left:
         report.exit_status = EXIT_DEVIATIONS
         report.warn("not everything could be taken back; what was left is named with its reason, and can be taken back later")

@@ -78,6 +78,11 @@ class Work:
         """Return where a step's source is set aside."""
         return quarantine_path(step.source_home, self.txid, step.number)
 
+    def away_path(self, step: Step) -> str:
+        """Return where what made way lies: aside as well once it was seen that somebody had gone on with it."""
+        aside = self.aside_path(step)
+        return aside if step.shape is Shape.DISPLACE and self.disk.find(aside) is not None else self.trash_path(step)
+
     def who(self, step: Step, *, ours_only: bool) -> str:
         """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
         has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) or self._is_in_the_way(step)
@@ -90,12 +95,13 @@ class Work:
             source=has_source and step.source is not None and self.disk.find(step.source) is not None,
             staged=stages and self.disk.find(self.stage_path(step)) is not None,
             target=target is not None,
-            trash=retires and self.disk.find(self.trash_path(step)) is not None,
+            trash=retires and self.disk.find(self.away_path(step)) is not None,
         )
 
     def _is_in_the_way(self, step: Step) -> bool:
         """Return whether what is to make way lies there still, and not what it has made way for."""
-        if step.shape is not Shape.DISPLACE:
+        if step.shape is not Shape.DISPLACE or self.is_committed:
+            # Once it has been deleted, what lies there may even have its inode number.
             return False
         entry = self.disk.find(step.source or "")
         return entry is not None and step.expected is not None and entry.identity == step.expected.identity
@@ -139,10 +145,17 @@ def check_unused(work: Work, step: Step) -> None:
     if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE) or step.method == "link":
         return
     if step.shape is Shape.DISPLACE and is_open_below(work.disk, source):
-        # Nobody looks at it again once it is put away.
         raise StepRefusedError(Reason.IN_USE, f"something in {source} is open in another process")
     if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
         raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
+
+
+def check_displaced(work: Work, step: Step) -> None:
+    """Raise StepRefusedError when what is to make way is not what it was when that was decided, or is in use."""
+    check_source(work.disk, step, deep=True)
+    check_unused(work, step)
+    if mounts := work.disk.survey(step.source or "").mounts:
+        raise StepRefusedError(Reason.IN_USE, f"something is mounted at {mounts[0]}")
 
 
 def is_open_below(disk: Disk, path: str) -> bool:

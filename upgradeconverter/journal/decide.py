@@ -102,9 +102,10 @@ _TABLE: dict[Shape, dict[RecordKind, dict[str, Verdict]]] = {
     },
     Shape.DISPLACE: {
         RecordKind.BEGIN: {"S...": _B, "....": _B},
-        RecordKind.STAGED: {"S...": _F, "...X": _F, "....": _F},
+        # Both names to one file: a power cut in the middle of a rename.
+        RecordKind.STAGED: {"S...": _F, "...X": _F, "S..X": _F, "....": _F},
         RecordKind.COMMITTED: {"...X": _F, "....": _F},
-        RecordKind.UNDO: {"S...": _B, "...X": _B, "....": _B},
+        RecordKind.UNDO: {"S...": _B, "...X": _B, "S..X": _B, "....": _B},
     },
     Shape.ADJUST: {
         RecordKind.BEGIN: {"..T.": _B, "....": _B},

@@ -21,7 +21,7 @@ EXIT_STATUSES: dict[int, str] = {
     EXIT_DONE: "done, or nothing to do (items left alone by name are not a failure)",
     EXIT_DEVIATIONS: "`verify` found deviations, `rollback` could not take all back, or --strict and something was left",
     EXIT_USAGE: "the command line or a setting is not understood",
-    EXIT_REFUSED: "refused before any write",
+    EXIT_REFUSED: "refused before any write, save for the recovery of an earlier start, which the report then names",
     EXIT_ROLLED_BACK: "something failed on the way; what was under way was put back, what was finished before stays",
     EXIT_BUSY: "another instance runs",
     EXIT_WEDGED: "stopped half way, nothing is lost; the report says whether another start will do or a person must look",

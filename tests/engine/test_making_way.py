@@ -5,23 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.dying import ProcessDeathError, dying
 from tests.support.olddisk import (
+    DIGEST,
     IMAGE,
     PREPARED,
     TARGETS,
+    VERIFIED,
+    VERIFIED_FOLDER,
     append,
     checked,
     fake_vault,
     left,
     make_disk,
+    set_times,
     stopping,
     unsynced,
+    write,
 )
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE, EXIT_REFUSED
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 NEW = TARGETS[0]
 INSIDE = "rootfs/etc/hostname"
 FILE, TREE = (IMAGE, NEW), (f"{PREPARED}/{INSIDE}", f"{TARGETS[1]}/{INSIDE}")
+VERIFIED_FILE = f"{VERIFIED_FOLDER}/name of the download"
+DUPLICATE = VERIFIED_FILE.replace("appImg.obj", "baseOs.obj")
 PRECIOUS = b" by the new system"
 
 
@@ -66,6 +73,21 @@ def _where(top: Path, text: bytes) -> list[str]:
 
 def _is_aside(paths: list[str]) -> bool:
     return len(paths) == 1 and "/quarantine/" in paths[0]
+
+
+@contextmanager
+def _dying_after_the_rename() -> Iterator[None]:
+    """Let the body die just after the new one has got another name."""
+    rename = PosixDisk.rename
+
+    def stopped(disk: PosixDisk, source: str, target: str) -> None:
+        rename(disk, source, target)
+        if source == NEW:
+            raise ProcessDeathError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(ProcessDeathError):
+        patch.setattr(PosixDisk, "rename", stopped)
+        yield
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -194,15 +216,7 @@ def test_folder_is_gone(top: Path, other: str) -> None:
     """Die when what was out of date has made way; somebody removes the empty folder: the next start comes to its end."""
     shutil.rmtree(top / TARGETS[1])
     shutil.rmtree(top / PREPARED)
-    rename = PosixDisk.rename
-
-    def stopped(disk: PosixDisk, source: str, target: str) -> None:
-        rename(disk, source, target)
-        if source == NEW:
-            raise ProcessDeathError
-
-    with pytest.MonkeyPatch.context() as patch, suppress(ProcessDeathError):
-        patch.setattr(PosixDisk, "rename", stopped)
+    with _dying_after_the_rename():
         _do(top, "--trial")
     folder = (top / NEW).parent
     folder.rmdir()
@@ -212,7 +226,7 @@ def test_folder_is_gone(top: Path, other: str) -> None:
         folder.symlink_to("elsewhere")
     status, document = _do(top, "--trial")
     assert status == EXIT_DONE
-    assert (left(document).get(NEW) == "ChangedMeanwhile") == (other != "nothing")
+    assert left(document)[NEW] == "ChangedMeanwhile"
     assert (top / NEW).exists() == (other == "nothing")
     assert (top / IMAGE).read_bytes().endswith(b" old")
     assert _do(top, "rollback")[0] in (EXIT_DONE, EXIT_DEVIATIONS)
@@ -306,6 +320,149 @@ def test_new_one_was_replaced_by_something_else(top: Path) -> None:
     assert left(document) == {IMAGE: "ChangedMeanwhile"}
     assert {item["source"]: item["status"] for item in document["items"]}[IMAGE] == "left"
     assert (top / IMAGE).exists()
+
+
+# --- what was there under its new name already -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adopted(tmp_path: Path) -> Path:
+    """Return an old disk that was converted on trial, on which image and verified file lay at their new places before."""
+    place = tmp_path / "adopted"
+    make_disk(place)
+    for old, new in ((IMAGE, NEW), (VERIFIED_FILE, TARGETS[2])):
+        write(place / new, (place / old).read_bytes())
+    set_times(place)
+    _do(place, "--trial")
+    return place
+
+
+def test_adopted_one_is_gone(adopted: Path) -> None:
+    """What was deleted under its new name is not deleted under its old one; nor what has not its digest any more."""
+    (adopted / NEW).unlink()
+    _replace(adopted / TARGETS[2], b"something else")
+    document = _do(adopted, "confirm")[1]
+    assert {path: left(document)[path] for path in (IMAGE, VERIFIED_FILE)} == dict.fromkeys(
+        (IMAGE, VERIFIED_FILE), "ChangedMeanwhile"
+    )
+    assert ((adopted / IMAGE).exists(), (adopted / VERIFIED_FILE).exists()) == (True, True)
+
+
+def test_old_system_goes_on_with_an_adopted_one(adopted: Path) -> None:
+    """The old system's version is converted anew; since nobody knows whose the other one is, that is set aside."""
+    before = (adopted / NEW).read_bytes()
+    append(adopted / IMAGE, b" old")
+    assert _do(adopted, "confirm")[1]["error"]["code"] == "TrialOvertaken"
+    assert left(_do(adopted, "--trial")[1]) == {NEW: "Diverged"}
+    assert (adopted / NEW).read_bytes() == (adopted / IMAGE).read_bytes()
+    assert [path.read_bytes() for path in adopted.rglob("quarantine/*")] == [before]
+
+
+def test_old_system_goes_on_with_a_duplicate(tmp_path: Path) -> None:
+    """Of two with the same new name one was converted and the other is a duplicate: what becomes of that is told."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    upper = DUPLICATE.replace(DIGEST, DIGEST.upper())
+    write(place / upper, VERIFIED)
+    set_times(place)
+    _do(place, "--trial")
+    append(place / upper, b" old")
+    assert left(_do(place, "--trial")[1]) == {upper: "Diverged"}
+    _do(place, "confirm")
+    assert (place / upper).exists()
+
+
+# --- somebody puts something in the way --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("--trial",), ("confirm",), ("rollback",)])
+def test_name_is_taken_after_a_death(top: Path, words: tuple[str, ...]) -> None:
+    """Die when something has made way; whoever has it open writes on, and another takes its name: both are kept."""
+    with _dying_after_the_rename():
+        _do(top, "--trial")
+    with next(top.rglob("trash/*/*")).open("ab") as file:
+        file.write(PRECIOUS)
+    (top / NEW).write_bytes(b"another")
+    status, document = _do(top, *words)
+    assert (status, left(document)[NEW]) in [
+        (EXIT_DONE, "Diverged"),
+        (EXIT_REFUSED, "ChangedMeanwhile"),
+        (EXIT_DEVIATIONS, "ChangedMeanwhile"),
+    ]
+    assert _is_aside(_where(top, PRECIOUS))
+    assert len(_where(top, b"another")) == 1
+
+
+@pytest.mark.parametrize("words", [("--trial",), ("confirm",), ("rollback",)])
+def test_name_is_taken_while_a_rollback_is_under_way(top: Path, words: tuple[str, ...]) -> None:
+    """A rollback that died has set something aside; something else comes under the same name: that goes beside it."""
+    append(top / NEW, PRECIOUS)
+    with _dying_after_the_rename():
+        _do(top, "rollback")
+    (top / NEW).write_bytes(b"another")
+    assert _do(top, *words)[0] == EXIT_DONE
+    assert _is_aside(_where(top, PRECIOUS))
+    assert _is_aside(_where(top, b"another"))
+
+
+@pytest.mark.parametrize("reason", ["Immutable", "InUse"])
+def test_what_replaced_a_new_one_cannot_be_moved(top: Path, reason: str) -> None:
+    """A rollback that must leave what was put in the place of a new one names it and comes to its end."""
+    _put_another(top / NEW)
+    with pytest.MonkeyPatch.context() as patch:
+        if reason == "Immutable":
+            patch.setattr(PosixDisk, "is_immutable", lambda _, path: path == NEW)
+        else:
+            patch.setattr(PosixDisk, "_mounts_inside", lambda _, path: (NEW,) if path == NEW else ())
+        status, document = _do(top, "rollback")
+    assert (status, left(document)) == (EXIT_DEVIATIONS, {IMAGE: reason})
+    assert (top / NEW).exists()
+    assert not (top / TREE[1]).exists()
+
+
+@pytest.mark.parametrize("other", ["nothing", "file"])
+def test_folder_of_an_old_one_is_gone(tmp_path: Path, other: str) -> None:
+    """A rollback makes the folder anew that somebody removed, and sets aside what has no place any more; it tells of both."""
+    place = tmp_path / "persist"
+    make_disk(place)
+    with stopping((RecordKind.COMMITTED, "after")):
+        _do(place)
+    rename = PosixDisk.rename
+
+    def stopped(disk: PosixDisk, source: str, target: str) -> None:
+        rename(disk, source, target)
+        if source == IMAGE:
+            raise ProcessDeathError
+
+    with pytest.MonkeyPatch.context() as patch, suppress(ProcessDeathError):
+        patch.setattr(PosixDisk, "rename", stopped)
+        _do(place)
+    (place / "img").rmdir()
+    if other == "file":
+        (place / "img").write_bytes(b"")
+    status, document = _do(place, "rollback")
+    assert left(document) == {IMAGE: "ChangedMeanwhile"}
+    assert (status, (place / IMAGE).exists()) == ((EXIT_DEVIATIONS, False) if other == "file" else (EXIT_DONE, True))
+    assert len(_where(place, b"image of a virtual machine")) == 1
+
+
+def test_disk_refuses_to_look_at_what_is_to_make_way(top: Path) -> None:
+    """What cannot be read when a start goes on, or when all is staged, takes back only what it must."""
+    append(top / TREE[0], b" old")
+    with stopping((RecordKind.STAGED, "after")):
+        _do(top, "--trial")
+    survey = PosixDisk.survey
+
+    def refusing(disk: PosixDisk, path: str, **options: Any) -> Any:
+        if path == TARGETS[1]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return survey(disk, path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PosixDisk, "survey", refusing)
+        status, document = _do(top, "--trial")
+    assert (status, left(document)) == (EXIT_DONE, {PREPARED: "DiskFailed"})
+    assert (top / NEW).read_bytes().endswith(b" old")
 
 
 # --- what is said ------------------------------------------------------------------------------------------------------

@@ -153,6 +153,8 @@ class Batch:
                         check_displaced(self.work, step)
             except StepRefusedError as refused:
                 self._drop(group, refused.reason, refused.detail)
+            except OSError as error:
+                self._drop(group, Reason.DISK_FAILED, told(error))
 
     def _stage_group(self, group: tuple[Step, ...], manifests: dict[str, list[str]]) -> None:
         lines: dict[str, list[str]] = {}
@@ -177,7 +179,7 @@ class Batch:
             raise error
         # D10: one file that cannot be read must not stop the others; a disk that is bad fails at the sync below.
         reason = Reason.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Reason.DISK_FAILED
-        self._drop(group, reason, f"{error.filename or ''}: {error.strerror or error}")
+        self._drop(group, reason, told(error))
 
     def _refuse_group(self, group: tuple[Step, ...], refused: StepRefusedError) -> None:
         claimed = next((s for s in group if s.sha256 is not None), None)

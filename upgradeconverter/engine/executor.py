@@ -21,6 +21,7 @@ from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.batch import Batch, StepResult, is_boundary, told
 from upgradeconverter.engine.housekeeping import (
+    free_path,
     homes_of,
     is_reachable,
     make_folder,
@@ -315,9 +316,11 @@ class Executor:
         kept = handlers.reason_to_keep(self.work, step)
         if kept is None:
             left = handlers.back(self.work, step)
-            reason, detail = (left.reason, left.detail) if left is not None else (None, "")
-            return StepResult(step=step, status=ItemStatus.UNDONE, reason=reason, detail=detail)
-        aside = quarantine_path(step.target_home, self.txid, step.number)
+            if left is None:
+                return StepResult(step=step, status=ItemStatus.UNDONE)
+            status = ItemStatus.UNDONE if self.disk.find(self.work.aside_path(step)) is None else ItemStatus.LEFT
+            return StepResult(step=step, status=status, reason=left.reason, detail=left.detail)
+        aside = free_path(self.disk, quarantine_path(step.target_home, self.txid, step.number))
         make_folder(self.disk, parent(aside))
         handlers.back(self.work, step, aside=aside)
         detail = f"{kept.detail}; it was set aside as {aside}"

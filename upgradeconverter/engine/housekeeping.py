@@ -6,6 +6,7 @@ Must not know waves; works on a `Disk` and on names.
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.places import (
@@ -49,6 +50,11 @@ def make_folder(disk: Disk, path: str, *, at_once: bool = True) -> None:
         disk.make_directory(folder, _PRIVATE)
         if at_once:
             disk.sync_directory(parent(folder))
+
+
+def free_path(disk: Disk, path: str) -> str:
+    """Return a path, or one like it where that is taken: what was set aside there before, by a start that died, stays."""
+    return next(name for name in chain([path], (f"{path}.{number}" for number in count(2))) if disk.find(name) is None)
 
 
 def sync_folders(disk: Disk, folders: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
-from upgradeconverter.engine.recover import about, copies_of, executor_of, open_homes, steps_of
+from upgradeconverter.engine.recover import about, copies_of, executor_of, is_duplicate, only_copies, open_homes, steps_of
 from upgradeconverter.engine.work import StepRefusedError, check_source, is_open_below
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
@@ -41,10 +41,11 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The copies of a trial that were published together."""
+    """The copies of a trial that were published together, and what else of the old system's has the same content."""
 
     key: str
     copies: tuple[Step, ...]
+    duplicates: tuple[Step, ...]
 
 
 def pending_sources(view: JournalView) -> frozenset[str]:
@@ -127,24 +128,33 @@ def merged(plan: Plan, overtaken: Plan, view: JournalView) -> Plan:
 
 def _stuck(step: Step, why: Mapping[str, str]) -> Skip:
     problem = why.get(step.source or "", "it is in use, or not what is converted")
-    detail = f"it is not what {step.target} was made of any more, and cannot be converted anew ({problem}); that one stays"
-    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
+    detail = f"it is not what {_new_name(step)} was made of any more, and cannot be converted anew ({problem}); that one stays"
+    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=_new_name(step))
 
 
 def _groups(view: JournalView, transaction: Transaction) -> Iterable[_Group]:
     found: dict[int, list[Step]] = {}
     for step in steps_of(view, transaction):
-        if step.shape is Shape.COPY:
-            found.setdefault(step.group, []).append(step)
-    return (_Group(f"{transaction.txid}/{number}", tuple(copies)) for number, copies in found.items())
+        found.setdefault(step.group, []).append(step)
+    for number, steps in found.items():
+        copies = only_copies(steps)
+        duplicates = tuple(step for step in steps if is_duplicate(step) and step not in copies)
+        yield _Group(f"{transaction.txid}/{number}", copies, duplicates)
+
+
+def _new_name(step: Step) -> str:
+    return step.target or step.twin or ""
 
 
 def _judge(work: Work, group: _Group) -> list[Step | Skip]:
     """Return the steps that take a group back, or what has diverged in it; nothing where it stands as it is."""
+    left: list[Step | Skip] = [_diverged(step) for step in group.duplicates if _is_source_changed(work, step)]
     written = [step for step in group.copies if _is_source_changed(work, step)]
-    if not written:
-        return []
-    gone = [step for step in group.copies if work.disk.find(step.target or "") is None]
+    return left + (_settle(work, group, written) if written else [])
+
+
+def _settle(work: Work, group: _Group, written: list[Step]) -> list[Step | Skip]:
+    gone = [step for step in group.copies if work.disk.find(_new_name(step)) is None]
     used = [step for step in group.copies if step in gone or _is_target_changed(work, step)]
     # What has the digest in its name is right already, whatever the old system has made of the other one.
     is_right = any(step.sha256 is not None for step in group.copies)
@@ -157,19 +167,19 @@ def _judge(work: Work, group: _Group) -> list[Step | Skip]:
 
 def _fixed(work: Work, step: Step) -> Skip | None:
     """Return why what was made on trial cannot make way, or None."""
-    tree = work.disk.survey(step.target or "")
-    what = f"{step.source} is not what {step.target} was made of any more, and that cannot make way"
+    tree = work.disk.survey(_new_name(step))
+    what = f"{step.source} is not what {_new_name(step)} was made of any more, and that cannot make way"
     for path in tree.immutable:
         detail = f"{what}: {path} is immutable or append-only"
-        return Skip(path=step.source or "", reason=Reason.IMMUTABLE, detail=detail, rival=step.target or "")
+        return Skip(path=step.source or "", reason=Reason.IMMUTABLE, detail=detail, rival=_new_name(step))
     for path in tree.mounts:
         return Skip(path=step.source or "", reason=Reason.IN_USE, detail=f"{what}: something is mounted at {path}")
     return None
 
 
 def _diverged(step: Step) -> Skip:
-    detail = f"it is not what {step.target} was made of any more, since a trial began; {_TOLD[step.divergence]}"
-    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=step.target or "")
+    detail = f"it is not what {_new_name(step)} was made of any more, since a trial began; {_TOLD[step.divergence]}"
+    return Skip(path=step.source or "", reason=Reason.DIVERGED, detail=detail, rival=_new_name(step))
 
 
 def _is_source_changed(work: Work, step: Step) -> bool:
@@ -187,7 +197,7 @@ def _is_source_changed(work: Work, step: Step) -> bool:
 
 
 def _is_target_changed(work: Work, step: Step) -> bool:
-    target = work.disk.find(step.target or "")
+    target = work.disk.find(_new_name(step))
     if target is None or target.identity != work.staged.get(step.number):
         return True
     if step.method == "link":
@@ -197,7 +207,7 @@ def _is_target_changed(work: Work, step: Step) -> bool:
 
 
 def _taking_back(work: Work, step: Step, key: str, *, keeps: bool) -> Step:
-    path = step.target or ""
+    path = _new_name(step)
     entry, tree = work.disk.find(path), work.disk.survey(path)
     return Step(
         number=0,

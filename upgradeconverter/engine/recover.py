@@ -18,6 +18,7 @@ from upgradeconverter.engine.work import StepRefusedError, check_displaced, chec
 from upgradeconverter.errors import UnknownStateError, VaultNotUsableError, WedgedError
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.model.outcome import ItemStatus
 from upgradeconverter.model.plan import Shape, Wave
 
 if TYPE_CHECKING:
@@ -36,13 +37,17 @@ _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """What became of one open transaction: `finished` or `undone`, and which of its steps left something alone."""
+    """What became of one open transaction: `finished` or `undone`, and which of its steps left something alone.
+
+    Not `is_whole` is one of which something could not be put back where it was.
+    """
 
     txid: str
     run: str
     last: str
     result: str
     left: tuple[Skip, ...] = ()
+    is_whole: bool = True
 
 
 def about(transaction: Transaction) -> dict[str, Any]:
@@ -85,7 +90,19 @@ def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
     """Return the copies of a trial's group, as `Step.takes_back` names it."""
     txid, _, number = group.partition("/")
     waiting = (step for transaction in view.waiting if transaction.txid == txid for step in steps_of(view, transaction))
-    return tuple(step for step in waiting if step.shape is Shape.COPY and str(step.group) == number)
+    return only_copies(step for step in waiting if str(step.group) == number)
+
+
+def only_copies(group: Iterable[Step]) -> tuple[Step, ...]:
+    """Return which steps of a trial's group have given something a new name, or else have found it there already."""
+    group = tuple(group)
+    copies = tuple(step for step in group if step.shape is Shape.COPY)
+    return copies or tuple(step for step in group if is_duplicate(step))
+
+
+def is_duplicate(step: Step) -> bool:
+    """Return whether a step only puts away what is there under a new name as well."""
+    return step.shape is Shape.RETIRE and step.twin is not None
 
 
 def _taken_back(view: JournalView) -> frozenset[str]:
@@ -151,7 +168,8 @@ def _unless_changed(executor: Executor, step: Step, who: str) -> Verdict:
             check_source(executor.disk, step, deep=True)
         elif step.shape is Shape.DISPLACE and "S" in who:
             check_displaced(executor.work, step)
-    except StepRefusedError:
+    except (StepRefusedError, OSError):
+        # What cannot be looked at is no reason to stop half way, either.
         return Verdict.BACK
     return Verdict.FORTH
 
@@ -206,6 +224,7 @@ def _recover_one(
         last=transaction.last.value,
         result="undone" if backwards else "finished",
         left=executor.batch.left(),
+        is_whole=not backwards or all(result.status is not ItemStatus.LEFT for result in executor.results.values()),
     )
 
 

@@ -209,15 +209,23 @@ def _changed_since(work: Work, step: Step) -> StepRefusedError | None:
 
 def _check_published(work: Work, step: Step) -> None:
     """Raise StepRefusedError when the source is the only one there is by now (D3)."""
-    if step.shape is Shape.COPY and not is_still_published(work, step):
-        detail = f"{step.target} was deleted by somebody, or replaced by something else, so {step.source} stays"
+    if step.shape is not Shape.COPY and step.twin is None:
+        return
+    new = step.target or step.twin or ""
+    if not is_still_published(work, step):
+        detail = f"{new} was deleted by somebody, or replaced by something else, so {step.source} stays"
+        raise StepRefusedError(Reason.CHANGED_MEANWHILE, detail)
+    is_ours = "T" in work.who(step, ours_only=True)
+    if step.sha256 is not None and not is_ours and not _is(work, new, step.sha256):
+        detail = f"{new} was replaced by something without SHA-256 {step.sha256}, so {step.source} stays"
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, detail)
 
 
 def is_still_published(work: Work, step: Step) -> bool:
     """Return whether under its new name there still is something of the kind that was published."""
-    target, expected = work.disk.find(step.target or ""), step.expected
-    return target is not None and (expected is None or step.shape is not Shape.COPY or target.kind.value == expected.kind)
+    target, expected = work.disk.find(step.target or step.twin or ""), step.expected
+    is_alike = step.shape in (Shape.COPY, Shape.RETIRE) and expected is not None
+    return target is not None and (not is_alike or expected is None or target.kind.value == expected.kind)
 
 
 def _check_emptied(work: Work, step: Step) -> None:
@@ -253,13 +261,10 @@ def back(work: Work, step: Step, *, aside: str = "") -> StepRefusedError | None:
 
 def _comes_back(work: Work, step: Step) -> bool:
     """Return whether something of a step was put away that an undo has to bring back."""
-    away, source = work.away_path(step), step.source or ""
-    if step.shape is Shape.DISPLACE:
-        # It was out of date already, or somebody has put something in its place.
-        is_replaced = work.disk.find(source) is not None and not _is_one_file(work.disk, away, source)
-        if work.is_committed or is_replaced:
-            return False
-    return retires(step) and work.disk.find(away) is not None
+    if step.shape is Shape.DISPLACE and work.is_committed:
+        # It was out of date already.
+        return False
+    return retires(step) and work.disk.find(work.away_path(step)) is not None
 
 
 def _bring_back(work: Work, step: Step) -> StepRefusedError | None:
@@ -267,13 +272,17 @@ def _bring_back(work: Work, step: Step) -> StepRefusedError | None:
     if step.shape is Shape.RENAME:
         whole = step.target if disk.find(step.target or "") is not None else step.source
         origin = f"{whole}/{step.omissions[0]}"
-    left = None
-    if not _has_place(disk, origin):
+    told = None
+    is_taken = step.shape is Shape.DISPLACE and disk.find(origin) is not None and not _is_one_file(disk, away, origin)
+    if is_taken or not _has_place(disk, origin):
         origin = work.aside_path(step)
-        left = StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} has no place any more; it was set aside as {origin}")
+        told = f"{step.source} has no place any more, since somebody put something else there; it was set aside as {origin}"
+    elif disk.find(parent(origin)) is None:
+        # Somebody has removed the folder that it lay in, now that it was empty.
+        told = f"{parent(origin)} was removed by somebody; it was made anew, for root only"
+    left = StepRefusedError(Reason.CHANGED_MEANWHILE, told) if told is not None else None
     if away == origin:
         return left
-    # Somebody may have removed the folder that it lay in, now that it was empty.
     make_folder(disk, parent(origin))
     if _is_one_file(disk, away, origin):
         disk.remove(away)
@@ -316,11 +325,21 @@ def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes
 
 def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
     """Return why what was published cannot be moved at all, so that it stays under both names."""
-    target = work.target_path(step)
-    if step.shape is not Shape.COPY or "T" not in work.who(step, ours_only=True):
+    disk, target = work.disk, work.target_path(step)
+    is_ours = "T" in work.who(step, ours_only=True)
+    if step.shape is not Shape.COPY or not (is_ours or _is_replaced(work, step)):
         return None
-    fixed = next((path for path in (target, parent(target)) if work.disk.is_immutable(path)), None)
-    return StepRefusedError(Reason.IMMUTABLE, f"{fixed} is immutable or append-only, so {target} stays") if fixed else None
+    fixed = next((path for path in (target, parent(target)) if disk.is_immutable(path)), None)
+    if fixed is not None:
+        return StepRefusedError(Reason.IMMUTABLE, f"{fixed} is immutable or append-only, so {target} stays")
+    mounts = disk.survey(target).mounts
+    return StepRefusedError(Reason.IN_USE, f"something is mounted at {mounts[0]}, so {target} stays") if mounts else None
+
+
+def _is_replaced(work: Work, step: Step) -> bool:
+    """Return whether somebody has put something in the place of what a copy had published for good."""
+    is_copy = work.is_committed and step.shape is Shape.COPY
+    return is_copy and "T" not in work.who(step, ours_only=True) and work.disk.find(work.target_path(step)) is not None
 
 
 def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
@@ -330,7 +349,7 @@ def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
     """
     who, target = work.who(step, ours_only=True), work.target_path(step)
     if "T" not in who:
-        is_replaced = work.is_committed and step.shape is Shape.COPY and work.disk.find(target) is not None
+        is_replaced = _is_replaced(work, step)
         return StepRefusedError(Reason.DIVERGED, f"{target} was replaced by somebody") if is_replaced else None
     if step.shape is Shape.COPY and "X" not in who and not _has_source(work, step):
         return StepRefusedError(Reason.DIVERGED, f"{target} is the only one left")

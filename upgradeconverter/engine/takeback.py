@@ -23,7 +23,7 @@ from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
-from upgradeconverter.model.outcome import ItemStatus, Outcome, Reason
+from upgradeconverter.model.outcome import ItemStatus, Outcome
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def take_back(run: Run) -> None:
         stamp(run.session, run.session.carried_label())
         run.has_acted = bool(view.open or view.waiting)
         _tell_undone(run, view)
-        for recovery in recover(run.disk, run.journal, view, undo=True):
+        recovered = recover(run.disk, run.journal, view, undo=True)
+        for recovery in recovered:
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()
         for transaction in reversed(done_forward(run.journal.read(repair=True))):
@@ -58,7 +59,7 @@ def take_back(run: Run) -> None:
             run.plans[phase] = plan
             run.show()
             carry_out(run, plan, phase, BACKWARD)
-    _conclude(run, _layout_before(first, run))
+    _conclude(run, _layout_before(first, run), is_whole=all(recovery.is_whole for recovery in recovered))
 
 
 def _layout_before(transaction: Transaction, run: Run) -> str:
@@ -142,13 +143,14 @@ def _check_vault(run: Run, view: JournalView) -> None:
         raise missing
 
 
-def _conclude(run: Run, layout: str) -> None:
+def _conclude(run: Run, layout: str, *, is_whole: bool) -> None:
     report = run.report
     report.outcome = Outcome.DONE
     log.event("run-done", run=run.identity, outcome=report.outcome.value)
     left = any(plan.skips for plan in run.plans.values()) or any(r.status is ItemStatus.LEFT for r in run.all_results)
-    # Of a trial nothing else is left where it is.
-    left = left or any(skip["reason"] == Reason.IMMUTABLE.value for skip in report.skipped)
+    if not is_whole:
+        report.exit_status = EXIT_DEVIATIONS
+        report.warn("not everything could be put back as it was; what could not is named with its reason, and left to people")
     if left:
         report.exit_status = EXIT_DEVIATIONS
         report.warn("not everything could be taken back; what was left is named with its reason, and can be taken back later")

@@ -133,7 +133,7 @@ def _move(draft: Draft, base: Step, operation: Move) -> None:
         if rival is not None and at_target is None:
             base = replace(base, group=rival[1])
         added = tuple((name, hashlib.sha256(content).hexdigest()) for name, content in operation.additions)
-        retiring = replace(base, operation="Retire", additions=added)
+        retiring = replace(base, operation="Retire", additions=added, divergence=operation.divergence, sha256=operation.sha256)
         draft.put_away(retiring, operation.source, twin=operation.target, why="duplicate")
     else:
         _transfer(draft, base, operation, entry)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
 from upgradeconverter.engine import steps as handlers
-from upgradeconverter.engine import stopping
+from upgradeconverter.engine import stopping, undo
 from upgradeconverter.engine.batch import Batch, StepResult, is_boundary, told
 from upgradeconverter.engine.housekeeping import (
     free_path,
@@ -186,7 +186,7 @@ class Executor:
     def let_go(self, steps: tuple[Step, ...]) -> None:
         """Put back what there is of steps of which somebody deleted something since, and go on without them."""
         for step in steps:
-            handlers.back(self.work, step)
+            undo.back(self.work, step)
             detail = f"{step.target or step.source} was deleted by somebody"
             reason = Reason.CHANGED_MEANWHILE
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=reason, detail=detail)
@@ -311,18 +311,18 @@ class Executor:
         self.machine.move("undone")
 
     def _put_one_back(self, step: Step) -> StepResult:
-        if (fixed := handlers.reason_to_leave(self.work, step)) is not None:
+        if (fixed := undo.reason_to_leave(self.work, step)) is not None:
             return StepResult(step=step, status=ItemStatus.LEFT, reason=fixed.reason, detail=fixed.detail)
-        kept = handlers.reason_to_keep(self.work, step)
+        kept = undo.reason_to_keep(self.work, step)
         if kept is None:
-            left = handlers.back(self.work, step)
+            left = undo.back(self.work, step)
             if left is None:
                 return StepResult(step=step, status=ItemStatus.UNDONE)
             status = ItemStatus.UNDONE if self.disk.find(self.work.aside_path(step)) is None else ItemStatus.LEFT
             return StepResult(step=step, status=status, reason=left.reason, detail=left.detail)
         aside = free_path(self.disk, quarantine_path(step.target_home, self.txid, step.number))
         make_folder(self.disk, parent(aside))
-        handlers.back(self.work, step, aside=aside)
+        undo.back(self.work, step, aside=aside)
         detail = f"{kept.detail}; it was set aside as {aside}"
         return StepResult(step=step, status=ItemStatus.UNDONE, reason=kept.reason, detail=detail)
 

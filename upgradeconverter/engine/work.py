@@ -173,6 +173,13 @@ def is_open_below(disk: Disk, path: str) -> bool:
     return False
 
 
+def is_one_file(disk: Disk, one: str, other: str) -> bool:
+    """Return whether two names lead to one file, as a power cut in the middle of a rename can leave them (seen on btrfs)."""
+    first, second = disk.find(one), disk.find(other)
+    is_file = first is not None and first.kind is not Kind.DIRECTORY
+    return is_file and first is not None and second is not None and first.identity == second.identity
+
+
 def retires(step: Step) -> bool:
     """Return whether a step puts something into the trash: its source, or a file left out of a renamed directory."""
     return step.shape in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE) or (step.shape is Shape.RENAME and bool(step.omissions))

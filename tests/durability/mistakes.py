@@ -10,6 +10,7 @@ import pytest
 from upgradeconverter.disk import copying
 from upgradeconverter.disk.manifest import data_chunks
 from upgradeconverter.engine import steps as handlers
+from upgradeconverter.engine import undo
 from upgradeconverter.model.plan import Shape
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _lose_the_order(patch: pytest.MonkeyPatch) -> None:
 
 def _forget_the_way_back(patch: pytest.MonkeyPatch) -> None:
     """Nothing is ever put back."""
-    patch.setattr(handlers, "back", lambda *_, **__: None)
+    patch.setattr(undo, "back", lambda *_, **__: None)
 
 
 MISTAKES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

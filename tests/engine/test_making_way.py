@@ -76,13 +76,13 @@ def _is_aside(paths: list[str]) -> bool:
 
 
 @contextmanager
-def _dying_after_the_rename() -> Iterator[None]:
-    """Let the body die just after the new one has got another name."""
+def _dying_after_the_rename(of: str = NEW) -> Iterator[None]:
+    """Let the body die just after something, the new one where nothing is said, has got another name."""
     rename = PosixDisk.rename
 
     def stopped(disk: PosixDisk, source: str, target: str) -> None:
         rename(disk, source, target)
-        if source == NEW:
+        if source == of:
             raise ProcessDeathError
 
     with pytest.MonkeyPatch.context() as patch, suppress(ProcessDeathError):
@@ -427,15 +427,7 @@ def test_folder_of_an_old_one_is_gone(tmp_path: Path, other: str) -> None:
     make_disk(place)
     with stopping((RecordKind.COMMITTED, "after")):
         _do(place)
-    rename = PosixDisk.rename
-
-    def stopped(disk: PosixDisk, source: str, target: str) -> None:
-        rename(disk, source, target)
-        if source == IMAGE:
-            raise ProcessDeathError
-
-    with pytest.MonkeyPatch.context() as patch, suppress(ProcessDeathError):
-        patch.setattr(PosixDisk, "rename", stopped)
+    with _dying_after_the_rename(IMAGE):
         _do(place)
     (place / "img").rmdir()
     if other == "file":

@@ -7,7 +7,7 @@ Here the store in the vault counts, and the other one is set aside.
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Divergence, Migration, Move, Proposal
+from upgradeconverter.packs.api import DiskState, Divergence, Migration, Move, Proposal, Range
 
 from .layouts import CONTAINERD, OLD_CONTAINERD, RELEASE_7_11_0
 
@@ -32,6 +32,6 @@ MIGRATION = Migration(
     summary="The containerd store moves into the vault.",
     phase="post-vault",
     reads=(OLD_CONTAINERD,),
-    since=RELEASE_7_11_0,
+    targets=(Range(RELEASE_7_11_0),),
     plan=plan,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Proposal, Reason, Skip
+from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Proposal, Range, Reason, Skip
 
 from .layouts import CLEAR_VOLUMES, RELEASE_5_7_0, VAULT_VOLUMES, has_slot
 from .names import FORMATS
@@ -43,6 +43,6 @@ MIGRATION = Migration(
     summary="Volumes with the design document's names take those of the EVE releases.",
     phase="post-vault",
     reads=(VAULT_VOLUMES, CLEAR_VOLUMES),
-    since=RELEASE_5_7_0,
+    targets=(Range(RELEASE_5_7_0),),
     plan=plan,
 )

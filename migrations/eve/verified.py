@@ -6,7 +6,7 @@ directory that was named by the digest goes with its file (known defect 24).
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
+from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Range, Reason, Retire, Skip
 
 from .layouts import DESIGN, VERIFIED, VERIFIED_BY_TYPE, has_slot
 
@@ -51,7 +51,7 @@ MIGRATION = Migration(
     summary="Verified files move to the verifier's directory, checked against the digest in their name.",
     phase="post-vault",
     reads=VERIFIED_BY_TYPE,
-    since=DESIGN,
+    targets=(Range(DESIGN),),
     after=("eve-volumes",),
     plan=plan,
 )

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from upgradeconverter.packs.api import DiskState, Divergence, Item, Migration, Move, Proposal, Reason, Skip
+from upgradeconverter.packs.api import DiskState, Divergence, Item, Migration, Move, Proposal, Range, Reason, Skip
 
 from .claims import claims_of
 from .config import DeviceConfig
@@ -91,6 +91,6 @@ MIGRATION = Migration(
     summary="Volumes of applications move to the vault or the clear area and take the volume's name.",
     phase="post-vault",
     reads=(IMAGES, PREPARED),
-    since=DESIGN,
+    targets=(Range(DESIGN),),
     plan=plan,
 )

@@ -41,6 +41,7 @@ from upgradeconverter.packs.api import (
     Pack,
     Phase,
     Proposal,
+    Range,
     SetAttributes,
     Slot,
     Write,
@@ -184,6 +185,7 @@ def _onward_inside(state: DiskState) -> Proposal:
 
 LABELS = ("one", "two", "three")
 SLOTS = (OLD, MISC, NEW, LINKS, FINAL, VOLUMES, LAST, GOOD)
+_ONLY_TWO, _THREE = (Range("two", "three"),), (Range("three"),)
 PACK = Pack(
     name="model",
     summary="a small system",
@@ -192,11 +194,16 @@ PACK = Pack(
     phases=(Phase(name="outside", needs_vault=False), Phase(name="inside", needs_vault=True)),
     migrations=(
         Migration(
-            id="outside", summary="", phase="outside", reads=(OLD, MISC, NEW, LINKS), since="two", until="three", plan=_outside
+            id="outside",
+            summary="",
+            phase="outside",
+            reads=(OLD, MISC, NEW, LINKS),
+            targets=_ONLY_TWO,
+            plan=_outside,
         ),
-        Migration(id="inside", summary="", phase="inside", reads=(CLEAR, SUMS, BAD), since="two", until="three", plan=_inside),
-        Migration(id="onward", summary="", phase="outside", reads=(NEW,), since="three", plan=_onward),
-        Migration(id="onward inside", summary="", phase="inside", reads=(VOLUMES,), since="three", plan=_onward_inside),
+        Migration(id="inside", summary="", phase="inside", reads=(CLEAR, SUMS, BAD), targets=_ONLY_TWO, plan=_inside),
+        Migration(id="onward", summary="", phase="outside", reads=(NEW,), targets=_THREE, plan=_onward),
+        Migration(id="onward inside", summary="", phase="inside", reads=(VOLUMES,), targets=_THREE, plan=_onward_inside),
     ),
     default_target="two",
     inputs=(),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from migrations.eve import PACK
-from upgradeconverter.packs.api import DiskState, LayoutOrder, Migration, Proposal, Slot, Zone
+from upgradeconverter.packs.api import DiskState, LayoutOrder, Migration, Proposal, Range, Slot, Zone
 from upgradeconverter.packs.check import check
 
 
@@ -17,7 +17,7 @@ def _plan(_: DiskState) -> Proposal:
 
 
 SLOT = Slot(name="place", directory="place", owner="root", mode=0o700, zone=Zone.PLAIN, pattern="[a-z]+")
-ONE = Migration(id="one", summary="One.", phase="pre-vault", reads=(SLOT,), since="design", plan=_plan)
+ONE = Migration(id="one", summary="One.", phase="pre-vault", reads=(SLOT,), targets=(Range("design"),), plan=_plan)
 
 
 def test_real_pack_is_sound() -> None:
@@ -31,8 +31,8 @@ def test_real_pack_is_sound() -> None:
     [
         pytest.param({"phase": "later"}, "migration one: phase later is not declared", id="phase"),
         pytest.param({"after": ("two",)}, "migration one: two comes after nothing", id="after"),
-        pytest.param({"since": "6.0"}, "migration one: layout 6.0 is not declared", id="since"),
-        pytest.param({"until": "7.0"}, "migration one: layout 7.0 is not declared", id="until"),
+        pytest.param({"targets": (Range("6.0"),)}, "migration one: layout 6.0 is not declared", id="since"),
+        pytest.param({"targets": (Range("design", "7.0"),)}, "migration one: layout 7.0 is not declared", id="until"),
         pytest.param(
             {"reads": (replace(SLOT, pattern=None),)},
             "migration one: slot place is read but has no pattern",

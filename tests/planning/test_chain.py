@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from upgradeconverter.errors import UnknownNewerLayoutError
-from upgradeconverter.model.version import LayoutOrder
+from upgradeconverter.model.version import LayoutOrder, Range
 from upgradeconverter.planning.chain import ChainError, chain
 
 ORDER = LayoutOrder(labels=("old", "1", "2", "3"), resolve=lambda word: word)
@@ -20,8 +20,7 @@ class Step:
 
     id: str
     phase: str = "all"
-    since: str = "1"
-    until: str | None = None
+    targets: tuple[Range, ...] = (Range("1"),)
     after: tuple[str, ...] = ()
 
 
@@ -44,8 +43,14 @@ def ids(*steps: Step, target: str = "3", phase: str = "all") -> list[str]:
 )
 def test_targets(since: str, until: str | None, targets: list[str]) -> None:
     """A migration runs for targets from `since` on and before `until`."""
-    step = Step(id="a", since=since, until=until)
+    step = Step(id="a", targets=(Range(since, until),))
     assert [target for target in ORDER.labels if ids(step, target=target)] == targets
+
+
+def test_several_ranges() -> None:
+    """What one branch of releases has and a later release has not is in two ranges."""
+    step = Step(id="a", targets=(Range("1", "2"), Range("3")))
+    assert [target for target in ORDER.labels if ids(step, target=target)] == ["1", "3"]
 
 
 def test_phase() -> None:
@@ -77,8 +82,8 @@ def test_after(order: tuple[int, ...]) -> None:
     "other",
     [
         pytest.param(Step(id="b", phase="pre"), id="other phase"),
-        pytest.param(Step(id="b", since="3"), id="not yet"),
-        pytest.param(Step(id="b", until="2"), id="no longer"),
+        pytest.param(Step(id="b", targets=(Range("3"),)), id="not yet"),
+        pytest.param(Step(id="b", targets=(Range("1", "2"),)), id="no longer"),
     ],
 )
 def test_after_one_that_does_not_run(other: Step) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from upgradeconverter.packs.api import Pack
+    from upgradeconverter.packs.api import Pack, Range
 
 
 def main(argv: list[str]) -> int:
@@ -151,5 +151,9 @@ def _packs(settings: Settings, report: Report) -> list[str]:
             continue
         default = f"default {pack.default_target} where the system names no release"
         lines.append(f"{name}: {pack.summary} Layouts: {', '.join(pack.order.labels)} ({default}).")
-        lines += [f"{name}: {m.id} ({m.phase}, since {m.since}): {m.summary}" for m in pack.migrations]
+        lines += [f"{name}: {m.id} ({m.phase}, {_words(m.targets)}): {m.summary}" for m in pack.migrations]
     return lines
+
+
+def _words(targets: tuple[Range, ...]) -> str:
+    return ", ".join(f"{each.since} to before {each.until}" if each.until else f"since {each.since}" for each in targets)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from upgradeconverter.errors import NoPathError, UnknownLayoutError, UnknownNewerLayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Layouts from `since` on and before `until`; without `until`, all that follow."""
+
+    since: str
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +52,9 @@ class LayoutOrder:
     def reached(self, since: str, target: str) -> bool:
         """Return whether the target layout is `since` or a later one."""
         return self.position(target) >= self.position(since)
+
+    def covers(self, ranges: Iterable[Range], target: str) -> bool:
+        """Return whether the target layout lies in one of the ranges."""
+        return any(
+            self.reached(each.since, target) and (each.until is None or not self.reached(each.until, target)) for each in ranges
+        )

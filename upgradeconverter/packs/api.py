@@ -34,7 +34,7 @@ from upgradeconverter.model.operation import (
     Write,
 )
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.version import LayoutOrder
+from upgradeconverter.model.version import LayoutOrder, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +63,7 @@ __all__ = [
     "Pack",
     "Phase",
     "Proposal",
+    "Range",
     "Reason",
     "Retire",
     "SetAttributes",
@@ -143,8 +144,7 @@ class Migration:
         summary: one sentence for people.
         phase: name of the phase it belongs to.
         reads: slots that are scanned for it.
-        since: first target layout for which it runs.
-        until: first target layout for which it no longer runs; None: for ever.
+        targets: layouts for which it runs.
         after: ids of migrations that must come first.
         plan: pure function from state to proposal.
     """
@@ -153,9 +153,8 @@ class Migration:
     summary: str
     phase: str
     reads: tuple[Slot, ...]
-    since: str
+    targets: tuple[Range, ...]
     plan: Callable[[DiskState], Proposal]
-    until: str | None = None
     after: tuple[str, ...] = ()
 
 

@@ -20,9 +20,9 @@ def check(pack: Pack) -> tuple[str, ...]:
         if migration.phase not in phases:
             problems.append(f"migration {migration.id}: phase {migration.phase} is not declared")
         problems += [f"migration {migration.id}: {name} comes after nothing" for name in migration.after if name not in ids]
-        for label in (migration.since, migration.until):
-            if label is not None and label not in pack.order.labels:
-                problems.append(f"migration {migration.id}: layout {label} is not declared")
+        labels = [label for each in migration.targets for label in (each.since, each.until) if label is not None]
+        unknown = [label for label in labels if label not in pack.order.labels]
+        problems += [f"migration {migration.id}: layout {label} is not declared" for label in unknown]
         for slot in migration.reads:
             problems += _check_pattern(migration.id, slot)
     problems += [f"layout {label} has no slots" for label in pack.order.labels[1:] if label not in pack.layouts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from upgradeconverter.model.version import LayoutOrder
+    from upgradeconverter.model.version import LayoutOrder, Range
 
 
 class Link(Protocol):
@@ -22,13 +22,8 @@ class Link(Protocol):
         ...
 
     @property
-    def since(self) -> str:
-        """First target layout for which it runs."""
-        ...
-
-    @property
-    def until(self) -> str | None:
-        """First target layout for which it no longer runs."""
+    def targets(self) -> tuple[Range, ...]:
+        """Target layouts for which it runs."""
         ...
 
     @property
@@ -46,7 +41,7 @@ M = TypeVar("M", bound=Link)
 
 def chain(migrations: tuple[M, ...], order: LayoutOrder, target: str, phase: str) -> tuple[M, ...]:
     """Return the migrations of a phase that apply to a target layout, each behind those it must follow."""
-    wanted = [m for m in migrations if m.phase == phase and _applies(m, order, target)]
+    wanted = [m for m in migrations if m.phase == phase and order.covers(m.targets, target)]
     here = {m.id for m in wanted}
     ordered: list[M] = []
     while wanted:
@@ -58,9 +53,3 @@ def chain(migrations: tuple[M, ...], order: LayoutOrder, target: str, phase: str
         ordered.append(ready)
         wanted.remove(ready)
     return tuple(ordered)
-
-
-def _applies(migration: Link, order: LayoutOrder, target: str) -> bool:
-    started = order.reached(migration.since, target)
-    ended = migration.until is not None and order.reached(migration.until, target)
-    return started and not ended

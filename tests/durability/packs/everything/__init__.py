@@ -22,6 +22,7 @@ from upgradeconverter.packs.api import (
     Pack,
     Phase,
     Proposal,
+    Range,
     Retire,
     SetAttributes,
     Slot,
@@ -114,7 +115,9 @@ def read_checkpoint(_: Mapping[str, Document]) -> Checkpoint:
     return Checkpoint(content=None)
 
 
-MIGRATION = Migration(id="everything", summary="Every operation.", phase="all-at-once", reads=_READ, since=NEXT, plan=plan)
+MIGRATION = Migration(
+    id="everything", summary="Every operation.", phase="all-at-once", reads=_READ, targets=(Range(NEXT),), plan=plan
+)
 
 PACK = Pack(
     name="everything",

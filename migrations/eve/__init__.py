@@ -4,7 +4,8 @@ from upgradeconverter.packs.api import Pack, Phase
 
 from . import containerd, design_names, verified, volumes
 from .checkpoint import INPUTS, read_checkpoint
-from .layouts import DESIGN, LAYOUTS, ORDER
+from .layouts import LAYOUTS
+from .releases import DESIGN, ORDER
 
 PACK = Pack(
     name="eve",

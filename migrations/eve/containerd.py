@@ -7,9 +7,10 @@ Here the store in the vault counts, and the other one is set aside.
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Divergence, Migration, Move, Proposal, Range
+from upgradeconverter.packs.api import DiskState, Divergence, Migration, Move, Proposal
 
-from .layouts import CONTAINERD, OLD_CONTAINERD, RELEASE_7_11_0
+from .layouts import CONTAINERD, OLD_CONTAINERD
+from .releases import Feature, layouts_with
 
 
 def plan(state: DiskState) -> Proposal:
@@ -32,6 +33,6 @@ MIGRATION = Migration(
     summary="The containerd store moves into the vault.",
     phase="post-vault",
     reads=(OLD_CONTAINERD,),
-    targets=(Range(RELEASE_7_11_0),),
+    targets=layouts_with(Feature.USER_CONTAINERD),
     plan=plan,
 )

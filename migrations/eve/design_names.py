@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Proposal, Range, Reason, Skip
 
-from .layouts import CLEAR_VOLUMES, RELEASE_5_7_0, VAULT_VOLUMES, has_slot
+from .layouts import CLEAR_VOLUMES, VAULT_VOLUMES, has_slot
 from .names import FORMATS
+from .releases import AFTER_DESIGN
 
 
 def plan(state: DiskState) -> Proposal:
@@ -43,6 +44,6 @@ MIGRATION = Migration(
     summary="Volumes with the design document's names take those of the EVE releases.",
     phase="post-vault",
     reads=(VAULT_VOLUMES, CLEAR_VOLUMES),
-    targets=(Range(RELEASE_5_7_0),),
+    targets=(Range(AFTER_DESIGN),),
     plan=plan,
 )

@@ -1,22 +1,14 @@
-"""EVE's layouts: the design document's own, and those of the releases as shipped.
+"""EVE's layouts: which places each of them has, who owns them, and behind which protection they lie.
 
-Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags named. 5.7.0 has
-`vault/volumes` only; `clear_text`, the downloader's and the verifier's directories came with 5.7.1, and with 7.11.0 the users'
-containerd store.
+Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at the tags that `releases` names.
 """
 
 from __future__ import annotations
 
-import re
-
-from upgradeconverter.packs.api import Kind, Layout, LayoutOrder, Slot, Zone
+from upgradeconverter.packs.api import Kind, Layout, Slot, Zone
 
 from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
-
-LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1, RELEASE_7_11_0 = "legacy", "design", "5.7.0", "5.7.1", "7.11.0"
-_LABELS = (LEGACY, DESIGN, RELEASE_5_7_0, RELEASE_5_7_1, RELEASE_7_11_0)
-_BETWEEN_RELEASES = (0, 0, 0)
-_RELEASES = {RELEASE_5_7_0: (5, 7, 0), RELEASE_5_7_1: (5, 7, 1), RELEASE_7_11_0: (7, 11, 0)}
+from .releases import DESIGN, LABELS, Feature, has
 
 IMAGES = Slot(
     name="img",
@@ -92,38 +84,17 @@ OLD_CONTAINERD = Slot(
 )
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
 
-_ALL = (VAULT_VOLUMES, CLEAR, CLEAR_VOLUMES, VERIFIER, VERIFIED, DOWNLOADER)
-
-LAYOUTS = {
-    LEGACY: Layout(label=LEGACY, slots=()),
-    DESIGN: Layout(label=DESIGN, slots=_ALL),
-    RELEASE_5_7_0: Layout(label=RELEASE_5_7_0, slots=(VAULT_VOLUMES,)),
-    RELEASE_5_7_1: Layout(label=RELEASE_5_7_1, slots=_ALL),
-    RELEASE_7_11_0: Layout(label=RELEASE_7_11_0, slots=(*_ALL, CONTAINERD)),
+_SLOTS = {
+    Feature.VAULT_VOLUMES: (VAULT_VOLUMES,),
+    Feature.CLEAR_VOLUMES: (CLEAR, CLEAR_VOLUMES),
+    Feature.OWN_DIRECTORIES: (VERIFIER, VERIFIED, DOWNLOADER),
+    Feature.USER_CONTAINERD: (CONTAINERD,),
 }
 
-
-def resolve(word: str) -> str | None:
-    """Return the layout of a label, of `latest`, or of a release string such as `16.12.0-kvm-amd64`; None otherwise.
-
-    Builds between releases call themselves `0.0.0-branch-commit`; only a present one can carry this program. Releases
-    before 5.7.0 use what they always used.
-    """
-    if word == "latest":
-        return _LABELS[-1]
-    if word in _LABELS:
-        return word
-    match = re.fullmatch(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:[-+].*)?", word)
-    if match is None:
-        return None
-    release = tuple(int(part or 0) for part in match.groups())
-    if release == _BETWEEN_RELEASES:
-        return _LABELS[-1]
-    known = [label for label, since in _RELEASES.items() if since <= release]
-    return known[-1] if known else LEGACY
-
-
-ORDER = LayoutOrder(labels=_LABELS, resolve=resolve)
+LAYOUTS = {
+    label: Layout(label=label, slots=tuple(slot for feature, slots in _SLOTS.items() if has(label, feature) for slot in slots))
+    for label in LABELS
+}
 
 
 def has_slot(layout: Layout, slot: Slot) -> bool:

@@ -6,23 +6,23 @@ directory that was named by the digest goes with its file (known defect 24).
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Range, Reason, Retire, Skip
+from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
 
-from .layouts import DESIGN, VERIFIED, VERIFIED_BY_TYPE, has_slot
+from .layouts import VERIFIED, VERIFIED_BY_TYPE
+from .releases import Feature, layouts_with
 
 
 def plan(state: DiskState) -> Proposal:
-    """Return a move for every verified file; nothing for a target that has no verifier's directory."""
+    """Return a move for every verified file."""
     operations: list[Operation] = []
     skips: list[Skip] = []
-    if has_slot(state.target, VERIFIED):
-        for slot in VERIFIED_BY_TYPE:
-            for item in state.in_slot(slot.name):
-                outcome = _one(item)
-                if isinstance(outcome, Skip):
-                    skips.append(outcome)
-                else:
-                    operations.append(outcome)
+    for slot in VERIFIED_BY_TYPE:
+        for item in state.in_slot(slot.name):
+            outcome = _one(item)
+            if isinstance(outcome, Skip):
+                skips.append(outcome)
+            else:
+                operations.append(outcome)
     return Proposal(migration=MIGRATION.id, operations=tuple(operations), skips=tuple(skips))
 
 
@@ -51,7 +51,7 @@ MIGRATION = Migration(
     summary="Verified files move to the verifier's directory, checked against the digest in their name.",
     phase="post-vault",
     reads=VERIFIED_BY_TYPE,
-    targets=(Range(DESIGN),),
+    targets=layouts_with(Feature.OWN_DIRECTORIES),
     after=("eve-volumes",),
     plan=plan,
 )

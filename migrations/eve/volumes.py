@@ -10,12 +10,13 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from upgradeconverter.packs.api import DiskState, Divergence, Item, Migration, Move, Proposal, Range, Reason, Skip
+from upgradeconverter.packs.api import DiskState, Divergence, Item, Migration, Move, Proposal, Reason, Skip
 
 from .claims import claims_of
 from .config import DeviceConfig
-from .layouts import CLEAR_VOLUMES, DESIGN, IMAGES, PREPARED, VAULT_VOLUMES, has_slot, volume_name
+from .layouts import CLEAR_VOLUMES, IMAGES, PREPARED, VAULT_VOLUMES, has_slot, volume_name
 from .matching import match
+from .releases import DESIGN, Feature, layouts_with
 
 if TYPE_CHECKING:
     from .claims import Claim
@@ -91,6 +92,6 @@ MIGRATION = Migration(
     summary="Volumes of applications move to the vault or the clear area and take the volume's name.",
     phase="post-vault",
     reads=(IMAGES, PREPARED),
-    targets=(Range(DESIGN),),
+    targets=layouts_with(Feature.VAULT_VOLUMES),
     plan=plan,
 )

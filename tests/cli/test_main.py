@@ -168,8 +168,9 @@ def test_packs_lists_layouts_and_migrations() -> None:
     """The list of packs names each with its layouts and migrations."""
     lines = checked("packs")[1]["details"]["packs"]
     assert lines[0].startswith("eve: ")
-    assert "Layouts: legacy, design, 5.7.0, 5.7.1, 7.11.0 (default design" in lines[0]
-    assert any(line.startswith("eve: eve-verified (post-vault, since design): ") for line in lines)
+    assert "Layouts: legacy, 5.1.0, design, 5.7.0, 5.7.1, " in lines[0]
+    assert "(default design" in lines[0]
+    assert any(line.startswith("eve: eve-verified (post-vault, design to before 5.7.0, since 5.7.1): ") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from upgradeconverter.packs.find import load
 
 PACK = load("eve")
 layouts = importlib.import_module("upgradeconverter_pack_eve.layouts")
+releases = importlib.import_module("upgradeconverter_pack_eve.releases")
 design_names = importlib.import_module("upgradeconverter_pack_eve.design_names")
 VOLUME = "11111111-1111-4111-8111-111111111111"
 
@@ -18,7 +19,7 @@ VOLUME = "11111111-1111-4111-8111-111111111111"
 @pytest.mark.parametrize(
     ("word", "label"),
     [
-        pytest.param("latest", "7.11.0", id="latest"),
+        pytest.param("latest", "17.1.0", id="latest"),
         pytest.param("legacy", "legacy", id="legacy"),
         pytest.param("design", "design", id="design"),
         pytest.param("5.7.0", "5.7.0", id="5.7.0"),
@@ -27,20 +28,53 @@ VOLUME = "11111111-1111-4111-8111-111111111111"
         pytest.param("5.7.0-xen-arm64", "5.7.0", id="5.7.0 for a machine"),
         pytest.param("5.7.2", "5.7.1", id="5.7.2"),
         pytest.param("5.12.0", "5.7.1", id="5.12 after 5.7"),
-        pytest.param("6.0.0+build", "5.7.1", id="build"),
-        pytest.param("16.12.0-kvm-amd64", "7.11.0", id="16.12.0-kvm-amd64"),
-        pytest.param("5.6.3", "legacy", id="5.6.3"),
+        pytest.param("6.0.0+build", "5.15.0", id="build"),
+        pytest.param("16.12.0-kvm-amd64", "16.12.0", id="16.12.0-kvm-amd64"),
+        pytest.param("5.6.3", "5.1.0", id="5.6.3"),
         pytest.param("4.99.99", "legacy", id="4.99.99"),
         pytest.param("garbage", None, id="garbage"),
         pytest.param("", None, id="nothing"),
-        pytest.param("0.0.0-master-1a2b3c4d", "7.11.0", id="development"),
+        pytest.param("0.0.0-master-1a2b3c4d", "17.1.0", id="development"),
         pytest.param("5.7.1garbage", None, id="garbage behind"),
         pytest.param("v5.7.1", None, id="letter before"),
+        pytest.param("5.7.1.2", None, id="four numbers"),
+        pytest.param("5.7.1\n", None, id="newline"),
+        pytest.param("9" * 5000 + ".0.0", None, id="endless"),
+        pytest.param("16.2", "16.1.0", id="16.2"),
+        pytest.param("7.10.9", "7.7.0", id="7.10.9"),
     ],
 )
 def test_resolve(word: str, label: str | None) -> None:
     """A label, `latest`, a release or a build between releases leads to its layout; anything else leads nowhere."""
-    assert layouts.resolve(word) == label
+    assert releases.resolve(word) == label
+
+
+@pytest.mark.parametrize(
+    ("release", "media_types", "config_map"),
+    [
+        pytest.param("5.14.0", False, False, id="5.14"),
+        pytest.param("9.4.10-lts", False, True, id="9.4.10-lts"),
+        pytest.param("9.4.11-lts", True, True, id="9.4.11-lts"),
+        pytest.param("9.5.0", False, True, id="9.5.0"),
+        pytest.param("10.4.9-lts", True, True, id="10.4.9-lts"),
+        pytest.param("11.0.3-lts", True, True, id="11.0.3-lts"),
+        pytest.param("11.1.0", False, True, id="11.1.0"),
+        pytest.param("11.8.0", True, True, id="11.8.0"),
+        pytest.param("14.5.4-lts", True, False, id="14.5.4-lts"),
+        pytest.param("15.3.0", True, True, id="15.3.0"),
+        pytest.param("16.0.0-lts", True, True, id="16.0.0-lts"),
+        pytest.param("16.0.1-lts", True, False, id="16.0.1-lts"),
+        pytest.param("16.11.0", True, True, id="16.11.0"),
+        pytest.param("16.12.0", True, False, id="16.12.0"),
+    ],
+)
+def test_branches(release: str, *, media_types: bool, config_map: bool) -> None:
+    """What a branch of long support got, or lost, before the releases with a higher number is known of each."""
+    label, feature = releases.resolve(release), releases.Feature
+    assert releases.has(label, feature.MEDIA_TYPES) == media_types
+    assert releases.has(label, feature.CONFIG_MAP_IN_STATUS) == config_map
+    for each in (feature.MEDIA_TYPES, feature.CONFIG_MAP_IN_STATUS):
+        assert releases.ORDER.covers(releases.layouts_with(each), label) == releases.has(label, each)
 
 
 def test_every_label_has_a_layout() -> None:

@@ -19,37 +19,6 @@ def test_pack_is_sound() -> None:
     assert check(PACK) == ()
 
 
-@pytest.mark.parametrize(
-    ("word", "label"),
-    [
-        ("latest", "7.11.0"),
-        ("legacy", "legacy"),
-        ("design", "design"),
-        ("5.7.0", "5.7.0"),
-        ("5.7.0-kvm-amd64", "5.7.0"),
-        ("5.7.1-kvm-amd64", "5.7.1"),
-        ("5.10.0", "5.7.1"),
-        ("16.12.0-kvm-amd64", "7.11.0"),
-        ("9.4.3-lts-kvm-amd64", "7.11.0"),
-        ("7.10.9", "5.7.1"),
-        ("7.11.0-kvm-arm64", "7.11.0"),
-        ("16.2", "7.11.0"),
-        ("5.6.9-xen-arm64", "legacy"),
-        ("4.10.0", "legacy"),
-        ("0.0.0-abc", "7.11.0"),
-        ("", None),
-        ("master", None),
-        ("5.7.1.2", None),
-        ("5.7.1\n", None),
-        ("v5.7.1", None),
-        ("9" * 5000 + ".0.0", None),
-    ],
-)
-def test_words_resolve_to_layouts(word: str, label: str | None) -> None:
-    """A release means the newest layout that it has, a build between releases the latest; what is no release means nothing."""
-    assert PACK.order.resolve(word) == label
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_is_a_vm_volume(form: str) -> None:
     """Each format that EVE knows is a legal extension, with and without a purge counter."""

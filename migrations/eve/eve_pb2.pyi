@@ -159,3 +159,17 @@ class AuthContainer(_message.Message):
     cipherContext: bytes
     cipherData: bytes
     def __init__(self, protectedPayload: _Optional[_Union[AuthBody, _Mapping]] = ..., algo: _Optional[int] = ..., senderCertHash: _Optional[bytes] = ..., signatureHash: _Optional[bytes] = ..., senderCert: _Optional[bytes] = ..., cipherContext: _Optional[bytes] = ..., cipherData: _Optional[bytes] = ...) -> None: ...
+
+class ZCert(_message.Message):
+    __slots__ = ("type", "cert")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CERT_FIELD_NUMBER: _ClassVar[int]
+    type: int
+    cert: bytes
+    def __init__(self, type: _Optional[int] = ..., cert: _Optional[bytes] = ...) -> None: ...
+
+class ZControllerCert(_message.Message):
+    __slots__ = ("certs",)
+    CERTS_FIELD_NUMBER: _ClassVar[int]
+    certs: _containers.RepeatedCompositeFieldContainer[ZCert]
+    def __init__(self, certs: _Optional[_Iterable[_Union[ZCert, _Mapping]]] = ...) -> None: ...

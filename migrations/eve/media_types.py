@@ -1,0 +1,103 @@
+"""Of which media type a verified blob is, told by its content, by what names it, or by the configuration. Pure.
+
+Since 11.8.0 (9.4.11, 10.4.9 and 11.0.3 in their branches) the name of a verified file ends in the media type, escaped as in a
+URL; a file without one is downloaded again. Blobs that a registry serves say themselves what they are, or are named with
+their type by the manifest that needs them; a disk image that comes from anywhere else counts as a layer.
+
+Sources: OCI image specification 1.1, "Image Manifest", "Image Index" and "Media Types"; Docker registry, "Image Manifest V 2,
+Schema 2"; lf-edge/eve `pkg/pillar/cmd/volumemgr/handlecontent.go` for what is no container image; Go's `net/url`, `PathEscape`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from . import gojson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_OF_THEMSELVES = (INDEX, MANIFEST, _DOCKER_LIST, _DOCKER_MANIFEST)
+# What no digest stands in is no document of a registry; the largest that registries take is 4 MiB.
+LARGEST_DOCUMENT = 4 << 20
+# Beginnings of disk images: qcow and qcow2, VMDK (sparse, and as text), VHDX, dynamic VHD.
+_IMAGES = (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix")
+# How many bytes `is_image` wants to see: an ISO has its mark in the 17th sector of 2 KiB.
+HEAD = 33 << 10
+_ISO = (32769, b"CD001")
+_BOOT_SECTOR = (510, b"\x55\xaa")
+_EXT = (1080, b"\x53\xef")
+
+
+def media_types(documents: Mapping[str, bytes], images: Iterable[str]) -> dict[str, str]:
+    """Return the media type of each blob of which it is known, by its digest in lower case.
+
+    Args:
+        documents: content by digest of all blobs that may be documents; what has another digest is passed over.
+        images: digests of blobs that are disk images, by their content or by the configuration.
+    """
+    read = {digest: _document(digest, content) for digest, content in documents.items()}
+    found = dict.fromkeys(images, LAYER)
+    found |= {digest: kind for each in read.values() for digest, kind in _named_in(each)}
+    return found | {digest: kind for digest, each in read.items() if (kind := _own(each)) is not None}
+
+
+def is_image(head: bytes) -> bool:
+    """Return whether the beginning of a file (`HEAD` bytes of it) is that of a disk image."""
+    at = ((offset, mark) for offset, mark in (_ISO, _BOOT_SECTOR, _EXT))
+    return head.startswith(_IMAGES) or any(head[offset : offset + len(mark)] == mark for offset, mark in at)
+
+
+def escaped(media_type: str) -> str:
+    """Return a media type as it stands in a file's name."""
+    return quote(media_type, safe="$&+=:@")
+
+
+def _document(digest: str, content: bytes) -> Any:
+    if len(content) > LARGEST_DOCUMENT or not content.lstrip().startswith(b"{") or hashlib.sha256(content).hexdigest() != digest:
+        return None
+    try:
+        return gojson.read(content)
+    except ValueError:
+        return None
+
+
+def _own(document: Any) -> str | None:
+    """Return what a document says, or shows, that it is."""
+    said = _text(document, "mediaType")
+    if said in _OF_THEMSELVES:
+        return said
+    if isinstance(gojson.member(document, "manifests"), list):
+        return INDEX
+    if isinstance(gojson.member(document, "config"), dict) and isinstance(gojson.member(document, "layers"), list):
+        return MANIFEST
+    return None
+
+
+def _named_in(document: Any) -> Iterator[tuple[str, str]]:
+    """Yield digest and media type of all that an index or a manifest names."""
+    for name in ("manifests", "layers"):
+        members = gojson.member(document, name)
+        for each in members if isinstance(members, list) else ():
+            yield from _descriptor(each)
+    yield from _descriptor(gojson.member(document, "config"))
+
+
+def _descriptor(found: Any) -> Iterator[tuple[str, str]]:
+    algorithm, _, digest = _text(found, "digest").partition(":")
+    kind = _text(found, "mediaType")
+    if algorithm == "sha256" and kind:
+        yield digest.lower(), kind
+
+
+def _text(found: Any, name: str) -> str:
+    value = gojson.member(found, name)
+    return value if isinstance(value, str) and not isinstance(value, gojson.Number) else ""

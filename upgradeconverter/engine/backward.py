@@ -35,17 +35,21 @@ def backward_plan(
     about: dict[str, Any] = begin.get("run", {})
     steps: list[Step] = []
     skips: list[Skip] = []
+    later: list[Step] = []
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
     for step in reversed(forward):
-        turned = _turn(disk, _as_moved(step, transaction.txid), forward, inner)
+        moved = _as_moved(step, transaction.txid)
+        turned = _turn(disk, moved, forward, inner)
         if isinstance(turned, Skip) and turned.path not in arriving:
             skips.append(turned)
         elif isinstance(turned, Step):
-            steps.append(turned)
-    numbered = tuple(replace(step, number=number) for number, step in enumerate(_in_order(steps)))
+            # What made way for something comes back once that has gone.
+            (later if step.shape is Shape.DISPLACE else steps).append(turned)
+    numbered = tuple(replace(step, number=number) for number, step in enumerate((*_in_order(steps), *later)))
+    first, second = numbered[: len(steps)], numbered[len(steps) :]
     times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
     restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
-    waves = (Wave(steps=numbered, touched=_now(disk, numbered), restore=restore),) if numbered else ()
+    waves = tuple(Wave(steps=part, touched=_now(disk, part), restore=restore) for part in (first, second) if part)
     return Plan(
         pack=pack,
         source=str(about.get("target", "")),
@@ -82,7 +86,7 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
             return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
         return replace(step, after=step.before.without_times(), before=step.after)
     if step.shape is Shape.DISPLACE or (step.target is not None and parent(step.target) in arriving):
-        # What made way was out of date. A file that was put inside something before its rename is left out when that goes
+        # It was out of date. A file that was put inside something before its rename is left out when that goes
         # back: see `_move_back`.
         return None
     return _drop_new(disk, step)
@@ -90,7 +94,7 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
 
 def _as_moved(step: Step, txid: str) -> Step:
     """Return what was set aside as what it is now: something that lies elsewhere."""
-    if not step.keeps or step.shape is Shape.DISPLACE:
+    if not step.keeps or step.takes_back:
         return step
     aside = quarantine_path(step.source_home, txid, step.number)
     return replace(step, shape=Shape.RENAME, target=aside, target_home=step.source_home, keeps=False)
@@ -144,7 +148,8 @@ def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
     if _is_another(disk, step):
         detail = "something of another kind was put in its place, so it does not go back"
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=detail)
-    if disk.find(source) is not None:
+    makes_room = any(each.target == source for each in forward)
+    if disk.find(source) is not None and not makes_room:
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
     if not _has_place(disk, source, forward):
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot go back there")
@@ -211,6 +216,9 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
         target=None,
         why="made by the run",
     )
+    if step.made_of == "file" and step.why and entry.kind is Kind.FILE and disk.sha256(target) != step.why:
+        # Somebody has gone on with it.
+        base = replace(base, operation="SetAside", keeps=True, why=Reason.DIVERGED.value)
     identity = Precondition(
         identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint=""
     )

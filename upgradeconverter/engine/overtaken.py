@@ -35,8 +35,13 @@ if TYPE_CHECKING:
 _TOLD = {
     Divergence.ASK: "both stay as they are",
     Divergence.TARGET: "the new one counts; the old one is set aside once the trial is confirmed",
+    Divergence.SOURCE: "the new one cannot make way for it, so both stay",
     Divergence.NEWEST: "nobody can say which of them is wanted, so both stay as they are",
 }
+
+
+# Whatever the new system has written, the old one wrote later.
+_OLD_ONE_COUNTS = (Divergence.NEWEST, Divergence.SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +118,12 @@ def merged(plan: Plan, overtaken: Plan, view: JournalView) -> Plan:
     waves = []
     for wave in plan.waves:
         steps: list[Step] = []
+        groups = {key: step.group for step in wave.steps for key in sources if step.source in sources[key] and step.group}
         for step in wave.steps:
-            keys = [key for key in sources if step.source in sources[key] and step.shape is not Shape.CREATE]
-            for key in keys:
+            for key in [key for key, group in groups.items() if group == step.group]:
                 making_way = (each for each in overtaken.steps if each.takes_back == key)
                 steps += [replace(each, group=step.group) for each in making_way]
-                del sources[key]
+                del sources[key], groups[key]
             steps.append(step)
         touched = {times[0]: times for times in (*overtaken.waves[0].touched, *wave.touched)}
         waves.append(replace(wave, steps=tuple(steps), touched=tuple(touched.values())))
@@ -158,7 +163,7 @@ def _settle(work: Work, group: _Group, written: list[Step]) -> list[Step | Skip]
     used = [step for step in group.copies if step in gone or _is_target_changed(work, step)]
     # What has the digest in its name is right already, whatever the old system has made of the other one.
     is_right = any(step.sha256 is not None for step in group.copies)
-    if gone or is_right or any(step.divergence is not Divergence.NEWEST for step in used):
+    if gone or is_right or any(step.divergence not in _OLD_ONE_COUNTS for step in used):
         return [_diverged(step) for step in written]
     if fixed := [skip for step in group.copies if (skip := _fixed(work, step)) is not None]:
         return [*fixed]

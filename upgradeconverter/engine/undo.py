@@ -52,7 +52,7 @@ def back(work: Work, step: Step, *, aside: str = "") -> StepRefusedError | None:
 
 def _comes_back(work: Work, step: Step) -> bool:
     """Return whether something of a step was put away that an undo has to bring back."""
-    if step.shape is Shape.DISPLACE and work.is_committed:
+    if step.shape is Shape.DISPLACE and work.is_committed and step.takes_back:
         # It was out of date already.
         return False
     return retires(step) and work.disk.find(work.away_path(step)) is not None

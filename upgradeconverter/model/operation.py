@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 class Divergence(StrEnum):
     """What becomes of two versions of one artifact, under its old and its new name, that both count for something.
 
-    ASK: both stay where they are, and are named. TARGET: the new one stays, the old one is set aside. NEWEST: the one that was
+    ASK: both stay where they are, and are named. TARGET: the new one stays, the old one is set aside. SOURCE: the old one is
+    converted, the new one is set aside. NEWEST: the one that was
     written to last stays, where that is known, and the other one is set aside; else as ASK. Clocks do not tell: what the old
     system writes after a trial began is newer than what the new one wrote before, since each start looks for that first.
     """
 
     ASK = "ask"
     TARGET = "target"
+    SOURCE = "source"
     NEWEST = "newest"
 
 
@@ -68,6 +70,25 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """Make a small file of what another one says, and set that aside; `target` may be the very same place.
+
+    Attributes:
+        basis: SHA-256 of what the source said when this was decided.
+        divergence: what becomes of source and target where another file is at the target.
+        also_retire: see `Move`.
+    """
+
+    source: str
+    target: str
+    content: bytes
+    basis: str
+    slot: str
+    divergence: Divergence = Divergence.ASK
+    also_retire: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """Make a symbolic link; the destination is relative and stays inside the root."""
 
@@ -96,10 +117,15 @@ class EnsureDirectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retire:
-    """Put away what the new layout does not need: an emptied directory, a duplicate."""
+    """Put away what the new layout does not need: an emptied directory, a leftover.
+
+    Attributes:
+        whole: whether a directory goes with everything in it; else only an empty one goes.
+    """
 
     source: str
     why: str
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +136,7 @@ class SetAttributes:
     slot: str
 
 
-Operation = Move | Copy | Write | Link | EnsureDirectory | Retire | SetAttributes
+Operation = Move | Copy | Write | Rewrite | Link | EnsureDirectory | Retire | SetAttributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     UNKNOWN_NEWER_LAYOUT = "UnknownNewerLayout"
     DIVERGED = "Diverged"
     DISK_FAILED = "DiskFailed"
+    REWRITTEN = "Rewritten"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -122,6 +123,10 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
     Reason.DISK_FAILED: (
         "The disk refused to read or write it.",
         "Check the file system, then run again.",
+    ),
+    Reason.REWRITTEN: (
+        "What it says stands in another form elsewhere now; it is kept so that a rollback can bring it back.",
+        "Remove it, where the detail says, once nobody will want to go back.",
     ),
 }
 

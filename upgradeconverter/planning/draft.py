@@ -111,6 +111,11 @@ class Draft:
         step = self.from_source(replace(base, operation="SetAside"), source)
         self.add(replace(step, shape=Shape.RETIRE, keeps=True, why=Reason.DIVERGED.value))
 
+    def displace(self, base: Step, path: str, why: Reason) -> None:
+        """Plan that what has a name makes way for what is to get it, in the same transaction; it is kept aside."""
+        step = self.from_source(replace(base, operation="SetAside"), path)
+        self.add(replace(step, shape=Shape.DISPLACE, keeps=True, why=why.value))
+
     def retire_folder(self, base: Step, folder: str, *, leaving: str) -> None:
         """Plan to put away a directory that is, or will be once `leaving` has gone, empty."""
         entry = self.source_entry(folder)

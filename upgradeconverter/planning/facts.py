@@ -23,6 +23,7 @@ class Facts:
         same: whether a source equals what lies at a target, or the source of an earlier operation for the same target.
         fixed: paths that are immutable or append-only.
         unreadable: sources that could not be walked, with the system's words.
+        changed: sources that say something else than when it was decided what to make of them.
     """
 
     entries: dict[str, Entry | None] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Facts:
     same: dict[tuple[str, str], bool] = field(default_factory=dict)
     fixed: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
 
 def above(path: str) -> str:

@@ -23,6 +23,7 @@ from upgradeconverter.model.operation import (
     Operation,
     Proposal,
     Retire,
+    Rewrite,
     SetAttributes,
     Skip,
     Write,
@@ -126,6 +127,9 @@ def _move(draft: Draft, base: Step, operation: Move) -> None:
     verdict = resolve(occupied=other is not None, same=same)
     if verdict is Resolution.LEAVE and at_target is not None and operation.divergence is Divergence.TARGET:
         draft.set_aside(base, operation.source)
+    elif verdict is Resolution.LEAVE and at_target is not None and operation.divergence is Divergence.SOURCE:
+        draft.displace(base, operation.target, Reason.DIVERGED)
+        _transfer(draft, base, operation, entry)
     elif verdict is Resolution.LEAVE:
         detail = f"{other} has other content" if at_target is not None else f"{other} is to get the same name"
         raise CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}", rival=other or "")
@@ -240,6 +244,56 @@ def _create(draft: Draft, base: Step, target: str, made_of: str, why: str, after
     )
 
 
+def _rewrite(draft: Draft, base: Step, operation: Rewrite) -> None:
+    """Plan a file of its own, and the other one's way aside: the copy that a rollback brings back."""
+    source, target = operation.source, operation.target
+    entry = draft.source_entry(source)
+    if entry.kind is not Kind.FILE:
+        raise CannotError(source, Reason.NOT_A_REGULAR_FILE, f"found a {entry.kind.value}")
+    if source in draft.facts.changed:
+        raise CannotError(source, Reason.CHANGED_MEANWHILE, "it was written to while the plan was made")
+    is_said = draft.facts.same.get((source, target), False)
+    if not is_said and _takes_place(draft, base, operation):
+        _write_anew(draft, base, operation)
+    if source == target:
+        return
+    aside = replace(base, operation="SetAside", divergence=operation.divergence, keeps=True)
+    draft.put_away(aside, source, twin=target, why=Reason.REWRITTEN.value)
+    for path in operation.also_retire:
+        _retire_beside(draft, base, path, source)
+
+
+def _takes_place(draft: Draft, base: Step, operation: Rewrite) -> bool:
+    """Return whether the new file takes its place, for which whatever is there makes way; CannotError where it must not."""
+    source, target = operation.source, operation.target
+    is_there = draft.facts.entries.get(target) is not None
+    if target in draft.claimed or (is_there and source != target and operation.divergence in (Divergence.ASK, Divergence.NEWEST)):
+        raise CannotError(source, Reason.TARGET_EXISTS, f"{target} has other content", rival=target)
+    if is_there and source != target and operation.divergence is Divergence.TARGET:
+        return False
+    if is_there:
+        draft.displace(base, target, Reason.REWRITTEN if source == target else Reason.DIVERGED)
+    return True
+
+
+def _write_anew(draft: Draft, base: Step, operation: Rewrite) -> None:
+    after = draft.attributes_in_slot(operation.slot, Kind.FILE, ())
+    after = replace(after, mode=0o600 if after.mode is None else after.mode)
+    domain = draft.prepare_parent(base, operation.target)
+    draft.claimed[operation.target] = (operation.source, base.group)
+    why, size = draft.remember(operation.content), len(operation.content)
+    made = replace(base, shape=Shape.CREATE, made_of="file", target=operation.target, target_home=domain.home)
+    draft.add(replace(made, after=after, why=why, size=size))
+
+
+def _retire_beside(draft: Draft, base: Step, path: str, source: str) -> None:
+    entry = draft.facts.entries.get(path)
+    if entry is not None and entry.kind is Kind.DIRECTORY:
+        draft.retire_folder(base, path, leaving=source)
+    elif entry is not None:
+        draft.put_away(replace(base, operation="SetAside", keeps=True), path, twin=None, why=Reason.REWRITTEN.value)
+
+
 def _write(draft: Draft, base: Step, operation: Write) -> None:
     after = draft.attributes_in_slot(operation.slot, Kind.FILE, ())
     after = replace(after, mode=0o600 if after.mode is None else after.mode)
@@ -263,7 +317,7 @@ def _ensure_directory(draft: Draft, base: Step, operation: EnsureDirectory) -> N
 
 def _retire(draft: Draft, base: Step, operation: Retire) -> None:
     entry = draft.source_entry(operation.source)
-    if entry.kind is Kind.DIRECTORY:
+    if entry.kind is Kind.DIRECTORY and not operation.whole:
         draft.retire_folder(base, operation.source, leaving="")
     else:
         draft.put_away(base, operation.source, twin=None, why=operation.why)
@@ -285,7 +339,7 @@ def _set_attributes(draft: Draft, base: Step, operation: SetAttributes) -> None:
     )
 
 
-def _lower(draft: Draft, base: Step, operation: Operation) -> None:
+def _lower(draft: Draft, base: Step, operation: Operation) -> None:  # noqa: C901 - one case for each operation
     """Turn one operation into steps; the type checker sees to it that none is forgotten."""
     match operation:
         case Move():
@@ -294,6 +348,8 @@ def _lower(draft: Draft, base: Step, operation: Operation) -> None:
             _copy(draft, base, operation)
         case Write():
             _write(draft, base, operation)
+        case Rewrite():
+            _rewrite(draft, base, operation)
         case Link():
             _link(draft, base, operation)
         case EnsureDirectory():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.operation import Copy, Move, Retire
+from upgradeconverter.model.operation import Copy, Move, Retire, Rewrite
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -34,16 +34,24 @@ def survey(disk: Disk, operations: Iterable[Operation], *, copies: bool = False,
         if target is not None:
             _learn(disk, facts, target)
             _take_away(facts, target, leaving)
-        if isinstance(operation, Move):
-            for folder in operation.also_retire:
-                _learn(disk, facts, folder)
-                _walk(disk, facts, folder)
-        if isinstance(operation, Move | Copy | Retire):
-            closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
-            _walk(disk, facts, operation.source, closely=closely)
+        _look_at(disk, facts, operation, copies=copies)
         if isinstance(operation, Move):
             _compare(disk, facts, operation, planned)
     return facts
+
+
+def _look_at(disk: Disk, facts: Facts, operation: Operation, *, copies: bool) -> None:
+    """Learn what is inside the source of an operation, and of what goes with it."""
+    if isinstance(operation, Move | Rewrite):
+        for path in operation.also_retire:
+            _learn(disk, facts, path)
+            _walk(disk, facts, path)
+    if isinstance(operation, Move | Copy | Retire | Rewrite):
+        closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
+        _walk(disk, facts, operation.source, closely=closely)
+    if isinstance(operation, Rewrite):
+        _walk(disk, facts, operation.target)
+        _read(disk, facts, operation)
 
 
 def _take_away(facts: Facts, path: str, leaving: Iterable[Step]) -> None:
@@ -85,6 +93,20 @@ def _walk(disk: Disk, facts: Facts, path: str, *, closely: bool = False) -> None
         facts.trees[path] = disk.survey(path, closely=closely)
     except OSError as error:
         facts.unreadable[path] = error.strerror or str(error)
+
+
+def _read(disk: Disk, facts: Facts, operation: Rewrite) -> None:
+    """Learn whether a source still says what the rewriting is based on, and whether the target says it already."""
+    try:
+        is_file = (entry := facts.entries[operation.source]) is not None and entry.kind is Kind.FILE
+        if is_file and disk.sha256(operation.source) != operation.basis:
+            facts.changed.add(operation.source)
+        there = facts.entries[operation.target]
+        if there is not None and there.kind is Kind.FILE and there.size == len(operation.content):
+            equal = disk.read(operation.target, there.size) == operation.content
+            facts.same[operation.source, operation.target] = equal
+    except OSError as error:
+        facts.unreadable[operation.source] = error.strerror or str(error)
 
 
 def _compare(disk: Disk, facts: Facts, operation: Move, planned: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from upgradeconverter.packs.api import (
@@ -24,6 +25,7 @@ from upgradeconverter.packs.api import (
     Proposal,
     Range,
     Retire,
+    Rewrite,
     SetAttributes,
     Slot,
     Write,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 LEGACY, NEXT = "legacy", "next"
 ADDED = (("added", b"put inside before anybody sees it\n"),)
 # What has these names has not the digest (of nothing) that it claims, or has it.
+OLD_SETTINGS, SETTINGS = b"old settings", b"settings in another form"
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -62,7 +65,7 @@ _LABELS = (("owner", "somebody"),)
 
 def plan(state: DiskState) -> Proposal:
     """Return what is left to do of everything that there is."""
-    operations = (*_moves(state), *_new(state), *_other(state))
+    operations = (*_moves(state), *_new(state), *_rewritten(state), *_other(state))
     return Proposal(migration=MIGRATION.id, operations=operations)
 
 
@@ -98,6 +101,23 @@ def _new(state: DiskState) -> Iterator[Operation]:
         yield Link(target="links/link", destination="../vault/new/file", slot=LINKS.name)
     if "made" not in new:
         yield EnsureDirectory(target="vault/new/made", slot=SECRET.name)
+
+
+def _rewritten(state: DiskState) -> Iterator[Operation]:
+    old, plain = _old(state), {item.keys["name"]: item for item in state.in_slot(PLAIN.name)}
+    if "settings" in old:
+        yield Rewrite(
+            source=old["settings"].path,
+            target="plain/settings",
+            content=SETTINGS,
+            basis=hashlib.sha256(OLD_SETTINGS).hexdigest(),
+            slot=PLAIN.name,
+            divergence=Divergence.SOURCE,
+        )
+    if "inplace" in plain and plain["inplace"].entry.size == len(OLD_SETTINGS):
+        path = plain["inplace"].path
+        basis = hashlib.sha256(OLD_SETTINGS).hexdigest()
+        yield Rewrite(source=path, target=path, content=SETTINGS, basis=basis, slot=PLAIN.name)
 
 
 def _other(state: DiskState) -> Iterator[Operation]:

@@ -68,7 +68,7 @@ def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str
             here = value
         elif (word in expected and (not here or here == phase) and value != (expected[word] or "-")) or (
             here == phase
-            and ((word == "absent" and _exists(f"{persist}/{value}")) or (word == "watch" and not _same(value, persist)))
+            and ((word == "absent" and _exists(_place(persist, value))) or (word == "watch" and not _same(value, persist)))
         ):
             return None
         elif here == phase and word == "text":
@@ -80,8 +80,12 @@ def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str
 
 def _same(value: str, persist: str) -> bool:
     inode, mtime, ctime, path = value.split(" ", 3)
-    facts = os.lstat(f"{persist}/{path}")
+    facts = os.lstat(_place(persist, path))
     return (facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns) == (int(inode), int(mtime), int(ctime))
+
+
+def _place(persist: str, path: str) -> str:
+    return path if path.startswith("/") else f"{persist}/{path}"
 
 
 def _exists(path: str) -> bool:

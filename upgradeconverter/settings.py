@@ -35,6 +35,7 @@ class Settings:
         trial: keep the old layout until the new one is confirmed.
         when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
         agents: (uid, gid) by owner agent; agents that are not named are root.
+        outside: directories outside of the root that the pack reads, by its name for them, where they are not its own choice.
         pack_roots: folders that hold packs, searched before the built-in ones.
         origins: where each value came from, by name.
         unknown: a sentence for each thing in the environment that looks like a setting and is none.
@@ -50,6 +51,7 @@ class Settings:
     trial: bool = False
     when_short: str = "refuse"
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    outside: Mapping[str, str] = field(default_factory=dict)
     pack_roots: tuple[str, ...] = ()
     file: str = DEFAULT_FILE
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +75,7 @@ def load(
         (f"file {file}", _from_file(file)),
         ("kernel command line", _from_command_line(command_line)),
         ("environment", _from_environment(environment)),
-        ("command line", {name: value for name, value in flags.items() if value is not None}),
+        ("command line", _from_flags(flags)),
     ):
         for name, value in source.items():
             values[name], origins[name] = value, origin
@@ -98,6 +100,20 @@ def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
 def _is_misspelt(word: str) -> bool:
     name = word.partition("=")[0]
     return name.startswith("upgradeconverter") and name not in ("upgradeconverter", "upgradeconverter.target")
+
+
+def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in flags.items() if value is not None}
+    if "outside" in found:
+        pairs = (text.partition("=") for text in found["outside"])
+        found["outside"] = {name: _directory(name, path, "command line") for name, _, path in pairs}
+    return found
+
+
+def _directory(name: str, path: object, origin: str) -> str:
+    if isinstance(path, str) and os.path.isabs(path) and "\0" not in path and name:
+        return path
+    raise BadSettingError(f"outside.{name}", origin, "a name and an absolute path", str(path))
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -139,7 +155,9 @@ def _from_file(path: str) -> dict[str, Any]:
         raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
     found: dict[str, Any] = {}
     for name, value in data.items():
-        if name == "agents" and isinstance(value, dict):
+        if name == "outside" and isinstance(value, dict):
+            found["outside"] = {each: _directory(each, where, f"file {path}") for each, where in value.items()}
+        elif name == "agents" and isinstance(value, dict):
             found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
         elif (name in ("pack", "target", "read_back", "when_short", "persist") and isinstance(value, str)) or (
             name in ("strict", "trial") and isinstance(value, bool)

@@ -53,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--trial", action="store_const", const=True, help="keep the old layout until `confirm`")
     short = "where a trial has no room for both layouts: refuse, or convert at once (irreversible)"
     made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
+    outside = "where a directory that the pack reads outside of the root is, such as config=/config; may be repeated"
+    made.add_argument("--outside", metavar="NAME=DIR", action="append", help=outside)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
     made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")

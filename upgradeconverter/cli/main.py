@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,14 @@ from upgradeconverter.cli import terminal
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.attributes import gives_away
+from upgradeconverter.disk.dryrun import read_only
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.run import outcome_of
-from upgradeconverter.engine.session import Session
+from upgradeconverter.engine.session import Outside, Session
 from upgradeconverter.engine.stopping import stopping_politely
 from upgradeconverter.errors import (
+    BadSettingError,
     DiskRefusedError,
     InternalError,
     PackDamagedError,
@@ -87,7 +89,7 @@ def _print(text: str) -> None:
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short")
+    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -110,8 +112,8 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
     pack = find.load(settings.pack, settings.pack_roots)
     if report.phase not in ("all", *(phase.name for phase in pack.phases)):
         raise UnknownPhaseError(report.phase, pack.name, tuple(phase.name for phase in pack.phases))
-    disk = PosixDisk.at(settings.persist or pack.default_persist)
-    try:
+    with ExitStack() as opened:
+        disk = opened.enter_context(closing(PosixDisk.at(settings.persist or pack.default_persist)))
         release, release_file = preflight.read_release(pack.release_files)
         session = Session(
             disk=disk,
@@ -122,6 +124,7 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             release_file=release_file,
             config=preflight.signature(settings.file),
             trial=Trial() if settings.trial else None,
+            outside=_outside(settings, pack, opened),
         )
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())
@@ -129,8 +132,19 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             report.warn("not started as root: owners stay as they are, and not everything can be read and kept")
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd, deep=deep)
         COMMANDS[report.command](context)
-    finally:
-        disk.close()
+
+
+def _outside(settings: Settings, pack: Pack, opened: ExitStack) -> dict[str, Outside]:
+    """Open the directories outside of the root that a pack reads, as far as they are there."""
+    for name in settings.outside:
+        if name not in pack.outside:
+            raise BadSettingError(f"outside.{name}", settings.origins["outside"], f"one of {', '.join(pack.outside)}", name)
+    found = {}
+    for name, usual in pack.outside.items():
+        path = settings.outside.get(name, usual)
+        disk = opened.enter_context(closing(PosixDisk.at(path))) if os.path.isdir(path) else None
+        found[name] = Outside(path=path, disk=read_only(disk) if disk is not None else None, is_usual=path == usual)
+    return found
 
 
 def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:

@@ -79,16 +79,19 @@ def section(session: Session, phase: str) -> Section | None:
     """
     if any(session.vault_problem(each) is not None for each in session.phases(phase)):
         return None
+    if not all(each.is_usual for each in session.outside.values()):
+        # The next start may be told to look elsewhere.
+        return None
     names = tuple(each.name for each in session.phases(phase))
     before = [session.make_plan(name) for name in names]
     skips = tuple(skip for plan in before for skip in plan.skips)
     if any(plan.steps for plan in before) or any(skip.reason in PASSING for skip in skips):
         return None
-    if any(session.disk.is_open(wanted.path) for wanted in session.pack.inputs):
+    if any(session.disk.is_open(wanted.path) for wanted in session.pack.inputs if not wanted.outside):
         # Whoever has the configuration open may leave no trace when they let it go, and only then it can be read.
         return None
     paths = dict.fromkeys(path for name in names for path in watched_paths(session, name, skips))
-    watched = tuple((path, _signature(session.disk, path)) for path in paths)
+    watched = tuple((path, _signature(session, path)) for path in paths)
     after = [session.make_plan(name) for name in names]
     if _digests(after) != _digests(before):
         return None
@@ -109,6 +112,12 @@ def _digests(plans: Iterable[Plan]) -> list[tuple[str, tuple[str, ...]]]:
     return [(plan.digest, plan.warnings) for plan in plans]
 
 
-def _signature(disk: Disk, path: str) -> Signature | None:
+def _signature(session: Session, path: str) -> Signature | None:
+    disk = session.disk
+    for each in session.outside.values():
+        if path.startswith(f"{each.path.rstrip('/')}/"):
+            if each.disk is None:
+                return None
+            disk, path = each.disk, path.removeprefix(f"{each.path.rstrip('/')}/")
     entry = disk.find(path)
     return None if entry is None else (entry.identity, entry.mtime_ns, entry.ctime_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.places import (
@@ -29,14 +29,14 @@ from upgradeconverter.errors import (
     VaultNotUsableError,
 )
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Pack, Phase
+from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Pack, Phase
 from upgradeconverter.planning.chain import chain
 from upgradeconverter.planning.planner import plan
 from upgradeconverter.planning.scan import read_document, read_folder, scan
 from upgradeconverter.planning.survey import survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.layout import Layout
@@ -46,6 +46,15 @@ if TYPE_CHECKING:
 
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
 _OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, EARLIER_LEDGER, STAMP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """A directory outside of the root, which is only ever read; `is_usual` where it is the pack's own choice."""
+
+    path: str
+    disk: Disk | None
+    is_usual: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +69,7 @@ class Session:
         trial: how to plan a trial, None for a conversion that lasts at once.
         pending: sources that wait for a trial to be confirmed.
         leaving: what is going to be put away before anything is planned.
+        outside: directories outside of the root by name; one without a disk is not there.
     """
 
     disk: Disk
@@ -73,6 +83,7 @@ class Session:
     trial: Trial | None = None
     pending: frozenset[str] = frozenset()
     leaving: tuple[Step, ...] = ()
+    outside: Mapping[str, Outside] = field(default_factory=dict)
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
@@ -144,13 +155,25 @@ class Session:
 
     def checkpoint(self) -> Checkpoint:
         """Read and decode the device's own configuration."""
+        return self.pack.read_checkpoint(self._documents(self.pack.inputs))
+
+    def _documents(self, inputs: Iterable[Input]) -> dict[str, Document]:
         documents: dict[str, Document] = {}
-        for wanted in self.pack.inputs:
-            if wanted.directory:
-                documents.update({d.path: d for d in read_folder(self.disk, wanted.path, wanted.limit)})
+        for wanted in inputs:
+            start = wanted.key.removesuffix(wanted.path)
+            disk = self.outside[wanted.outside].disk if wanted.outside else self.disk
+            if disk is None:
+                found: tuple[Document, ...] = (Document(path=wanted.path, content=None, problem="missing"),)
+            elif wanted.directory:
+                found = read_folder(disk, wanted.path, wanted.limit)
             else:
-                documents[wanted.path] = read_document(self.disk, wanted.path, wanted.limit)
-        return self.pack.read_checkpoint(documents)
+                found = (read_document(disk, wanted.path, wanted.limit),)
+            documents |= {f"{start}{document.path}": document for document in found}
+        return documents
+
+    def place_of(self, wanted: Input) -> str:
+        """Return where an input lies: relative to the root, or as an absolute path."""
+        return f"{self.outside[wanted.outside].path.rstrip('/')}/{wanted.path}" if wanted.outside else wanted.path
 
     def make_plan(self, phase: str, *, may_rename: bool = True) -> Plan:
         """Return what there is to do in one phase; without `may_rename` everything is copied."""
@@ -161,7 +184,9 @@ class Session:
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             inventory, skips = scan(self.disk, migration.reads)
             found.extend(skips)
-            state = DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory)
+            state = DiskState(
+                target=self.layout(), checkpoint=checkpoint, inventory=inventory, documents=self._documents(migration.inputs)
+            )
             with self._blaming(migration.id):
                 proposals.append(migration.plan(state))
         operations = [operation for proposal in proposals for operation in proposal.operations]
@@ -218,10 +243,9 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
     label = session.target_label()
     paths: dict[str, None] = {}
     for migration in chain(session.pack.migrations, session.pack.order, label, phase):
-        for slot in migration.reads:
-            paths[slot.directory] = None
+        paths |= dict.fromkeys((*(slot.directory for slot in migration.reads), *map(session.place_of, migration.inputs)))
     if skips:
-        paths |= dict.fromkeys(wanted.path for wanted in session.pack.inputs)
+        paths |= dict.fromkeys(map(session.place_of, session.pack.inputs))
         paths |= dict.fromkeys(path for skip in skips for path in (skip.path, skip.rival))
     # A name with a newline does not fit into the stamp; the directory that holds it does.
     return tuple(sorted(path if "\n" not in path else path.rpartition("/")[0] for path in paths if path))

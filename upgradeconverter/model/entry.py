@@ -5,6 +5,7 @@ Paths are `str` made by `os.fsdecode`, so a name that is not UTF-8 survives; `""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -170,11 +171,21 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One small input file as it was read: its bytes, or why there are none (`missing`, `not a regular file`, ...)."""
+    """One small input file as it was read: its bytes, or why there are none (`missing`, `not a regular file`, ...).
+
+    Attributes:
+        mtime_ns: when it was last written to, as far as the clock was right then; 0 where there is none.
+    """
 
     path: str
     content: bytes | None
     problem: str = ""
+    mtime_ns: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was read."""
+        return hashlib.sha256(self.content or b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

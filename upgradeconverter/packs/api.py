@@ -86,17 +86,24 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A small file, or every regular file directly in a directory, that `read_checkpoint` gets as documents.
+    """A small file, or every regular file directly in a directory, that is read as documents.
 
     Attributes:
-        path: relative to the root.
+        path: relative to the root, or to the directory outside of it that `outside` names.
         directory: read the files inside rather than the path itself.
         limit: largest number of bytes that is read; a larger file becomes a document with a problem.
+        outside: name of a directory in `Pack.outside`, which is only ever read; empty for the root.
     """
 
     path: str
     directory: bool = False
     limit: int = 16 << 20
+    outside: str = ""
+
+    @property
+    def key(self) -> str:
+        """By which a document, or the directory that holds it, is found."""
+        return f"{self.outside}:{self.path}" if self.outside else self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +133,18 @@ class DiskState:
         target: the layout to be reached.
         checkpoint: the device's own configuration.
         inventory: what lies in the slots that the migration reads.
+        documents: what the migration's inputs say, by `Input.key`; of a directory, by that, a slash and the name.
     """
 
     target: Layout
     checkpoint: Checkpoint
     inventory: Inventory
+    documents: Mapping[str, Document] = field(default_factory=dict)
+
+    def documents_in(self, directory: Input) -> dict[str, Document]:
+        """Return the documents of an input that is a directory, by name."""
+        start = f"{directory.key}/"
+        return {key.removeprefix(start): document for key, document in self.documents.items() if key.startswith(start)}
 
     def in_slot(self, slot: str) -> tuple[Item, ...]:
         """Return the recognised items of one slot, sorted by path."""
@@ -146,6 +160,8 @@ class Migration:
         summary: one sentence for people.
         phase: name of the phase it belongs to.
         reads: slots that are scanned for it.
+        inputs: what it gets as documents.
+        ended: why it does not run for a layout behind the last of its targets; what it would work on is named with that.
         targets: layouts for which it runs.
         after: ids of migrations that must come first.
         plan: pure function from state to proposal.
@@ -158,6 +174,8 @@ class Migration:
     targets: tuple[Range, ...]
     plan: Callable[[DiskState], Proposal]
     after: tuple[str, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    ended: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +187,7 @@ class Pack:
         layouts: layout by label, for every label but the first (legacy) one.
         default_target: word used when neither the user nor the system says anything.
         release_files: absolute paths whose first line names the running release, first found wins.
+        outside: directories outside of the root that are read, by name.
         vault: directory that phases with `needs_vault` need, relative to the root.
         inputs: what `read_checkpoint` gets, by path.
     """
@@ -183,6 +202,7 @@ class Pack:
     inputs: tuple[Input, ...]
     read_checkpoint: Callable[[Mapping[str, Document]], Checkpoint]
     release_files: tuple[str, ...] = ()
+    outside: Mapping[str, str] = field(default_factory=dict)
     vault: str | None = None
     default_persist: str = "/persist"
     notes: tuple[str, ...] = field(default=())

@@ -23,6 +23,8 @@ def check(pack: Pack) -> tuple[str, ...]:
         labels = [label for each in migration.targets for label in (each.since, each.until) if label is not None]
         unknown = [label for label in labels if label not in pack.order.labels]
         problems += [f"migration {migration.id}: layout {label} is not declared" for label in unknown]
+        strange = [each.outside for each in migration.inputs if each.outside and each.outside not in pack.outside]
+        problems += [f"migration {migration.id}: nothing outside is called {name}" for name in strange]
         for slot in migration.reads:
             problems += _check_pattern(migration.id, slot)
     problems += [f"layout {label} has no slots" for label in pack.order.labels[1:] if label not in pack.layouts]

@@ -89,7 +89,7 @@ def read_document(disk: Disk, path: str, limit: int) -> Document:
     if entry.kind is not Kind.FILE:
         return Document(path=path, content=None, problem=f"a {entry.kind.value}, not a regular file")
     try:
-        return Document(path=path, content=disk.read(path, limit))
+        return Document(path=path, content=disk.read(path, limit), mtime_ns=entry.mtime_ns)
     except OSError as error:
         problem = f"larger than {limit} bytes" if error.errno == errno.EFBIG else error.strerror or str(error)
         return Document(path=path, content=None, problem=problem)

@@ -9,7 +9,7 @@ import pytest
 
 from upgradeconverter.errors import UnknownNewerLayoutError
 from upgradeconverter.model.version import LayoutOrder, Range
-from upgradeconverter.planning.chain import ChainError, chain
+from upgradeconverter.planning.chain import ChainError, chain, ended
 
 ORDER = LayoutOrder(labels=("old", "1", "2", "3"), resolve=lambda word: word)
 
@@ -21,6 +21,7 @@ class Step:
     id: str
     phase: str = "all"
     targets: tuple[Range, ...] = (Range("1"),)
+    ended: str = ""
     after: tuple[str, ...] = ()
 
 
@@ -51,6 +52,18 @@ def test_several_ranges() -> None:
     """What one branch of releases has and a later release has not is in two ranges."""
     step = Step(id="a", targets=(Range("1", "2"), Range("3")))
     assert [target for target in ORDER.labels if ids(step, target=target)] == ["1", "3"]
+
+
+def test_ended() -> None:
+    """Only what ran for earlier layouts, and has something to say of that, is told; in a gap between two ranges as well."""
+    steps = (
+        Step(id="a", targets=(Range("1", "2"),), ended="gone"),
+        Step(id="b", targets=(Range("1", "2"),)),
+        Step(id="c", targets=(Range("old", "1"), Range("3")), ended="gone for a while"),
+        Step(id="d", targets=(Range("3"),), ended="not yet"),
+    )
+    found = {target: [step.id for step in ended(steps, ORDER, target, "all")] for target in ORDER.labels}
+    assert found == {"old": [], "1": ["c"], "2": ["a", "c"], "3": ["a"]}
 
 
 def test_phase() -> None:

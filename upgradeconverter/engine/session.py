@@ -29,8 +29,11 @@ from upgradeconverter.errors import (
     VaultNotUsableError,
 )
 from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.operation import Skip
+from upgradeconverter.model.outcome import Reason
 from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Pack, Phase
-from upgradeconverter.planning.chain import chain
+from upgradeconverter.planning.chain import chain, ended
+from upgradeconverter.planning.compose import Composition
 from upgradeconverter.planning.planner import plan
 from upgradeconverter.planning.scan import read_document, read_folder, scan
 from upgradeconverter.planning.survey import survey
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.layout import Layout
-    from upgradeconverter.model.operation import Proposal, Skip
     from upgradeconverter.model.plan import Plan, Step, Trial
 
 
@@ -179,16 +181,20 @@ class Session:
         """Return what there is to do in one phase; without `may_rename` everything is copied."""
         label = self.target_label()
         checkpoint = self.checkpoint()
-        proposals: list[Proposal] = []
+        composition = Composition()
         found: list[Skip] = []
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             inventory, skips = scan(self.disk, migration.reads)
             found.extend(skips)
-            state = DiskState(
-                target=self.layout(), checkpoint=checkpoint, inventory=inventory, documents=self._documents(migration.inputs)
-            )
+            folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
+            documents = composition.seen(self._documents(migration.inputs), folders)
+            state = DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory, documents=documents)
             with self._blaming(migration.id):
-                proposals.append(migration.plan(state))
+                composition.add(migration.plan(state), documents)
+        proposals = composition.proposals
+        for migration in ended(self.pack.migrations, self.pack.order, label, phase):
+            inventory, _ = scan(self.disk, migration.reads)
+            found += [Skip(path=item.path, reason=Reason.NO_READER, detail=migration.ended) for item in inventory.items]
         operations = [operation for proposal in proposals for operation in proposal.operations]
         facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename, leaving=self.leaving)
         concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
@@ -242,7 +248,8 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
     """Return the paths whose change would give a phase something to do again."""
     label = session.target_label()
     paths: dict[str, None] = {}
-    for migration in chain(session.pack.migrations, session.pack.order, label, phase):
+    migrations, order = session.pack.migrations, session.pack.order
+    for migration in (*chain(migrations, order, label, phase), *ended(migrations, order, label, phase)):
         paths |= dict.fromkeys((*(slot.directory for slot in migration.reads), *map(session.place_of, migration.inputs)))
     if skips:
         paths |= dict.fromkeys(map(session.place_of, session.pack.inputs))

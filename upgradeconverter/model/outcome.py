@@ -32,6 +32,7 @@ class Reason(StrEnum):
     DIVERGED = "Diverged"
     DISK_FAILED = "DiskFailed"
     REWRITTEN = "Rewritten"
+    NO_READER = "NoReader"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -123,6 +124,10 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
     Reason.DISK_FAILED: (
         "The disk refused to read or write it.",
         "Check the file system, then run again.",
+    ),
+    Reason.NO_READER: (
+        "The running system reads it in no form any more, so it is not converted.",
+        "Remove it once nobody will want to go back to an older system.",
     ),
     Reason.REWRITTEN: (
         "What it says stands in another form elsewhere now; it is kept so that a rollback can bring it back.",

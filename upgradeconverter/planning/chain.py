@@ -27,6 +27,11 @@ class Link(Protocol):
         ...
 
     @property
+    def ended(self) -> str:
+        """Why it does not run for a layout behind the last of its targets; empty where nothing is to be said."""
+        ...
+
+    @property
     def after(self) -> tuple[str, ...]:
         """Migrations that must come first."""
         ...
@@ -53,3 +58,9 @@ def chain(migrations: tuple[M, ...], order: LayoutOrder, target: str, phase: str
         ordered.append(ready)
         wanted.remove(ready)
     return tuple(ordered)
+
+
+def ended(migrations: tuple[M, ...], order: LayoutOrder, target: str, phase: str) -> tuple[M, ...]:
+    """Return the migrations of a phase that have something to say of a target layout for which they run no more."""
+    concerned = (m for m in migrations if m.phase == phase and m.ended and not order.covers(m.targets, target))
+    return tuple(m for m in concerned if any(each.until is not None and order.reached(each.until, target) for each in m.targets))

@@ -2,7 +2,7 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import containerd, design_names, verified, volumes
+from . import containerd, design_names, metadata, pairs, stale_topics, verified, volumes
 from .checkpoint import INPUTS, read_checkpoint
 from .layouts import LAYOUTS
 from .releases import DESIGN, ORDER
@@ -13,7 +13,16 @@ PACK = Pack(
     order=ORDER,
     layouts=LAYOUTS,
     phases=(Phase(name="pre-vault", needs_vault=False), Phase(name="post-vault", needs_vault=True)),
-    migrations=(volumes.MIGRATION, verified.MIGRATION, containerd.MIGRATION, design_names.MIGRATION),
+    migrations=(
+        pairs.MIGRATION,
+        metadata.MIGRATION,
+        stale_topics.MIGRATION,
+        volumes.MIGRATION,
+        verified.MIGRATION,
+        containerd.MIGRATION,
+        design_names.MIGRATION,
+    ),
+    outside={"config": "/config", "eve": "/opt/zededa/etc"},
     default_target=DESIGN,
     inputs=INPUTS,
     read_checkpoint=read_checkpoint,

@@ -84,7 +84,63 @@ OLD_CONTAINERD = Slot(
 )
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
 
+CONFIG_MAP = Slot(
+    name="config-map", directory="config/ConfigItemValueMap", owner="zedagent", mode=0o700, zone=Zone.PLAIN, entry_mode=0o644
+)
+CONFIG_MAP_IN_STATUS = Slot(
+    name="config-map-in-status",
+    directory="status/zedagent/ConfigItemValueMap",
+    owner="zedagent",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    entry_mode=0o600,
+)
+INGESTED = Slot(name="ingested", directory="ingested", owner="upgradeconverter", mode=0o755, zone=Zone.PLAIN, entry_mode=0o600)
+INGESTED_CONFIG = Slot(
+    name="ingested-config",
+    directory="ingested/GlobalConfig",
+    owner="upgradeconverter",
+    mode=0o755,
+    zone=Zone.PLAIN,
+    entry_mode=0o600,
+)
+# Items are known by what the files say.
+PAIRS = Slot(
+    name="pairs",
+    directory="status/zedrouter/UUIDPairToNum",
+    owner="zedrouter",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    pattern=r".+\.json(?:\.bak)?|restarted|tmp[0-9]+",
+    kind=Kind.FILE,
+)
+PAIRS_WITH_INTERFACE = Slot(
+    name="pairs-with-interface",
+    directory="status/zedrouter/UUIDPairAndIfIdxToNum",
+    owner="zedrouter",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    entry_mode=0o600,
+)
+OLD_METADATA = Slot(
+    name="old-metadata",
+    directory="status/zedrouter/AppInstMetaData",
+    owner="zedrouter",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    pattern=r".+\.json(?:\.bak)?|restarted",
+    kind=Kind.FILE,
+)
+METADATA = Slot(
+    name="metadata", directory="status/msrv/AppInstMetaData", owner="msrv", mode=0o700, zone=Zone.PLAIN, entry_mode=0o600
+)
+
 _SLOTS = {
+    Feature.CONFIG_MAP: (CONFIG_MAP,),
+    Feature.CONFIG_MAP_IN_STATUS: (CONFIG_MAP_IN_STATUS,),
+    Feature.INGESTED: (INGESTED, INGESTED_CONFIG),
+    Feature.PAIRS_WITH_INTERFACE: (PAIRS_WITH_INTERFACE,),
+    Feature.METADATA_OF_MSRV: (METADATA,),
     Feature.VAULT_VOLUMES: (VAULT_VOLUMES,),
     Feature.CLEAR_VOLUMES: (CLEAR, CLEAR_VOLUMES),
     Feature.OWN_DIRECTORIES: (VERIFIER, VERIFIED, DOWNLOADER),

@@ -195,7 +195,8 @@ def _bring_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Ski
         added = tuple(name for name, digest in step.additions if _is(disk, f"{step.twin}/{name}", digest))
         after, source = step.before, step.twin
         return replace(base, operation="Copy", made_of="copy", source=source, after=after, why="", additions=(), omissions=added)
-    return Skip(path=source, reason=Reason.CHANGED_MEANWHILE, detail="what it was a duplicate of is gone")
+    detail = "what it was a duplicate of is gone" if step.twin is not None else "it was not needed, and was deleted"
+    return Skip(path=source, reason=Reason.CHANGED_MEANWHILE, detail=detail)
 
 
 def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:

@@ -31,7 +31,7 @@ from upgradeconverter.errors import (
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Pack, Phase
+from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Migration, Pack, Phase, Slot
 from upgradeconverter.planning.chain import chain, ended
 from upgradeconverter.planning.compose import Composition
 from upgradeconverter.planning.planner import plan
@@ -173,6 +173,13 @@ class Session:
             documents |= {f"{start}{document.path}": document for document in found}
         return documents
 
+    def slots_of(self, migration: Migration) -> tuple[Slot, ...]:
+        """Return the slots that a migration reads, those among them that only its inputs name."""
+        if migration.names is None:
+            return migration.reads
+        with self._blaming(migration.id):
+            return (*migration.reads, *migration.names(self._documents(migration.inputs)))
+
     def place_of(self, wanted: Input) -> str:
         """Return where an input lies: relative to the root, or as an absolute path."""
         return f"{self.outside[wanted.outside].path.rstrip('/')}/{wanted.path}" if wanted.outside else wanted.path
@@ -184,7 +191,7 @@ class Session:
         composition = Composition()
         found: list[Skip] = []
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
-            inventory, skips = scan(self.disk, migration.reads)
+            inventory, skips = scan(self.disk, self.slots_of(migration))
             found.extend(skips)
             folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
             documents = composition.seen(self._documents(migration.inputs), folders)
@@ -250,7 +257,8 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
     paths: dict[str, None] = {}
     migrations, order = session.pack.migrations, session.pack.order
     for migration in (*chain(migrations, order, label, phase), *ended(migrations, order, label, phase)):
-        paths |= dict.fromkeys((*(slot.directory for slot in migration.reads), *map(session.place_of, migration.inputs)))
+        paths |= dict.fromkeys(slot.directory for slot in session.slots_of(migration))
+        paths |= dict.fromkeys(map(session.place_of, migration.inputs))
     if skips:
         paths |= dict.fromkeys(map(session.place_of, session.pack.inputs))
         paths |= dict.fromkeys(path for skip in skips for path in (skip.path, skip.rival))

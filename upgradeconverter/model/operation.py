@@ -121,11 +121,13 @@ class Retire:
 
     Attributes:
         whole: whether a directory goes with everything in it; else only an empty one goes.
+        keeps: whether it is set aside, where a rollback finds it, since only the running system does not read it.
     """
 
     source: str
     why: str
     whole: bool = False
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

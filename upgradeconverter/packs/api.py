@@ -161,6 +161,7 @@ class Migration:
         phase: name of the phase it belongs to.
         reads: slots that are scanned for it.
         inputs: what it gets as documents.
+        names: slots that only its inputs name, given these by `Input.key`.
         ended: why it does not run for a layout behind the last of its targets; what it would work on is named with that.
         targets: layouts for which it runs.
         after: ids of migrations that must come first.
@@ -175,6 +176,7 @@ class Migration:
     plan: Callable[[DiskState], Proposal]
     after: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
+    names: Callable[[Mapping[str, Document]], tuple[Slot, ...]] | None = None
     ended: str = ""
 
 

@@ -102,7 +102,7 @@ class Draft:
         """Plan to put a file, or a duplicate tree, away."""
         step = self.from_source(base, source)
         entry = self.facts.entries[source]
-        made_of = "directory" if entry is not None and entry.kind is Kind.DIRECTORY else "file"
+        made_of = "tree" if entry is not None and entry.kind is Kind.DIRECTORY else "file"
         made_of = "copy" if twin is not None else made_of
         self.add(replace(step, shape=Shape.RETIRE, twin=twin, why=why, made_of=made_of))
 

@@ -319,6 +319,9 @@ def _retire(draft: Draft, base: Step, operation: Retire) -> None:
     entry = draft.source_entry(operation.source)
     if entry.kind is Kind.DIRECTORY and not operation.whole:
         draft.retire_folder(base, operation.source, leaving="")
+    elif operation.keeps:
+        aside = replace(base, operation="SetAside", keeps=True)
+        draft.put_away(aside, operation.source, twin=None, why=Reason.NO_READER.value)
     else:
         draft.put_away(base, operation.source, twin=None, why=operation.why)
 

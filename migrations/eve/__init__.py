@@ -2,7 +2,7 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import containerd, design_names, metadata, pairs, stale_topics, verified, volumes
+from . import containerd, design_names, metadata, pairs, settings, stale_topics, verified, volumes
 from .checkpoint import INPUTS, read_checkpoint
 from .layouts import LAYOUTS
 from .releases import DESIGN, ORDER
@@ -14,6 +14,7 @@ PACK = Pack(
     layouts=LAYOUTS,
     phases=(Phase(name="pre-vault", needs_vault=False), Phase(name="post-vault", needs_vault=True)),
     migrations=(
+        *settings.MIGRATIONS,
         pairs.MIGRATION,
         metadata.MIGRATION,
         stale_topics.MIGRATION,

@@ -84,6 +84,24 @@ OLD_CONTAINERD = Slot(
 )
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
 
+OLD_CONFIG = Slot(
+    name="old-config",
+    directory="config/GlobalConfig",
+    owner="zedagent",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    kind=Kind.DIRECTORY,
+    whole=True,
+)
+OLD_CONFIG_MAP = Slot(
+    name="old-config-map",
+    directory="config/ConfigItemValueMap",
+    owner="zedagent",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    kind=Kind.DIRECTORY,
+    whole=True,
+)
 CONFIG_MAP = Slot(
     name="config-map", directory="config/ConfigItemValueMap", owner="zedagent", mode=0o700, zone=Zone.PLAIN, entry_mode=0o644
 )
@@ -137,7 +155,7 @@ METADATA = Slot(
 
 _SLOTS = {
     Feature.CONFIG_MAP: (CONFIG_MAP,),
-    Feature.CONFIG_MAP_IN_STATUS: (CONFIG_MAP_IN_STATUS,),
+    Feature.CONFIG_MAP_IN_STATUS: (CONFIG_MAP_IN_STATUS, CONFIG_MAP),
     Feature.INGESTED: (INGESTED, INGESTED_CONFIG),
     Feature.PAIRS_WITH_INTERFACE: (PAIRS_WITH_INTERFACE,),
     Feature.METADATA_OF_MSRV: (METADATA,),

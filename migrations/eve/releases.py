@@ -71,7 +71,7 @@ _SPANS: dict[Feature, tuple[_Span, ...]] = {
     Feature.METADATA_OF_MSRV: (((12, 5, 0), None),),
     Feature.STALE_TOPICS: (((17, 1, 0), None),),
 }
-_OF_DESIGN = frozenset({Feature.VAULT_VOLUMES, Feature.CLEAR_VOLUMES, Feature.OWN_DIRECTORIES})
+_OF_DESIGN = frozenset({Feature.CONFIG_MAP, Feature.VAULT_VOLUMES, Feature.CLEAR_VOLUMES, Feature.OWN_DIRECTORIES})
 
 _FIRSTS: tuple[Release, ...] = tuple(
     sorted({number for spans in _SPANS.values() for span in spans for number in span if number is not None})

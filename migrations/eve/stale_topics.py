@@ -58,6 +58,6 @@ MIGRATION = Migration(
     names=name,
     inputs=(_LIST,),
     targets=layouts_with(Feature.STALE_TOPICS),
-    after=("eve-pairs", "eve-metadata"),
+    after=("eve-config-defaults", "eve-pairs", "eve-metadata"),
     plan=plan,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from upgradeconverter.model.entry import Document
-from upgradeconverter.model.operation import Divergence, Operation, Proposal, Rewrite, Write
+from upgradeconverter.model.operation import Divergence, Note, Operation, Proposal, Rewrite, Write
 from upgradeconverter.planning.compose import Composition
 
 
@@ -41,6 +41,16 @@ def test_of_nothing() -> None:
     assert found == [("1, 2", Write(target="new/a", content=b"n", slot="slot"))]
 
 
+def test_what_is_written_beside() -> None:
+    """What is written with either is written with both."""
+    one, two = Note("a", b"a", "slot"), Note("b", b"b", "slot")
+    first = Write(target="mid/a", content=b"m", slot="one", beside=(one,))
+    second = Rewrite(source="mid/a", target="mid/a", content=b"n", basis="", slot="slot", beside=(two,))
+    (_, found) = composed(first, second)[1][0]
+    assert isinstance(found, Write)
+    assert found.beside == (one, two)
+
+
 def test_others_stay() -> None:
     """What has nothing to do with each other is left as it was proposed."""
     first, second = rewrite("old/a", "new/a", b"a"), rewrite("old/b", "new/b", b"b")
@@ -53,6 +63,22 @@ def test_policy() -> None:
     (_, found) = composed(rewrite("old/a", "mid/a", b"m"), last)[1][0]
     assert isinstance(found, Rewrite)
     assert (found.divergence, found.basis) == (Divergence.SOURCE, "of old/a")
+
+
+def test_in_place_after_that() -> None:
+    """What is changed where it is has no policy of its own."""
+    first = Rewrite(source="old/a", target="new/a", content=b"m", basis="", slot="slot", divergence=Divergence.SOURCE)
+    (_, found) = composed(first, rewrite("new/a", "new/a", b"n"))[1][0]
+    assert isinstance(found, Rewrite)
+    assert found.divergence is Divergence.SOURCE
+
+
+def test_time_of_what_stays() -> None:
+    """What says the same as before is as old as before."""
+    composition = Composition()
+    found = {"old/a": document("old/a", b"a", 3), "new/a": document("new/a", b"n", 5)}
+    composition.add(Proposal(migration="1", operations=(rewrite("old/a", "new/a", b"n"),)), found)
+    assert composition.seen(found, ())["new/a"].mtime_ns == 5
 
 
 def test_what_is_seen() -> None:

@@ -171,7 +171,9 @@ class Session:
             else:
                 found = (read_document(disk, wanted.path, wanted.limit),)
             documents |= {f"{start}{document.path}": document for document in found}
-        return documents
+        # What is going to be put away is there no more for whoever plans what comes after that.
+        gone = {step.source: Document(path=step.source or "", content=None, problem="missing") for step in self.leaving}
+        return {key: gone.get(key, document) for key, document in documents.items()}
 
     def slots_of(self, migration: Migration) -> tuple[Slot, ...]:
         """Return the slots that a migration reads, those among them that only its inputs name."""

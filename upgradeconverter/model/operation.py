@@ -60,13 +60,27 @@ class Copy:
     slot: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
-    """Make a small new file."""
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A small file that is written together with another one, in the place of whatever lies there."""
 
     target: str
     content: bytes
     slot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Make a small new file.
+
+    Attributes:
+        beside: see `Rewrite`.
+    """
+
+    target: str
+    content: bytes
+    slot: str
+    beside: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +90,8 @@ class Rewrite:
     Attributes:
         basis: SHA-256 of what the source said when this was decided.
         divergence: what becomes of source and target where another file is at the target.
-        also_retire: see `Move`.
+        also_retire: see `Move`; files are set aside as well.
+        beside: what is written with it, or not at all.
     """
 
     source: str
@@ -86,6 +101,7 @@ class Rewrite:
     slot: str
     divergence: Divergence = Divergence.ASK
     also_retire: tuple[str, ...] = ()
+    beside: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,13 +125,13 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "The disk refused to read or write it.",
         "Check the file system, then run again.",
     ),
-    Reason.NO_READER: (
-        "The running system reads it in no form any more, so it is not converted.",
-        "Remove it once nobody will want to go back to an older system.",
-    ),
     Reason.REWRITTEN: (
         "What it says stands in another form elsewhere now; it is kept so that a rollback can bring it back.",
         "Remove it, where the detail says, once nobody will want to go back.",
+    ),
+    Reason.NO_READER: (
+        "The running system reads it in no form any more, so it is not converted.",
+        "Remove it once nobody will want to go back to an older system.",
     ),
 }
 

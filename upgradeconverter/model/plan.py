@@ -100,8 +100,8 @@ class Step:
         group: what has the same one is done together or not at all; 0 are new directories that other groups need.
         operation: name of the operation, for people and reports.
         method: for COPY, how the second name comes to be: `copy`, or `link`, a hard link to the same file.
-        made_of: for CREATE, what is staged: `directory`, `file`, `symlink`, or `copy` (of `source`, which stays); for RETIRE, what
-            goes: a `directory` that is empty, a `file` or a `tree` that nobody needs, or what there is a `copy` of.
+        made_of: for CREATE, what is staged: `directory`, `file`, `symlink`, or `copy` (of `source`, which stays); for RETIRE,
+            what goes: a `directory` that is empty, a `file` or a `tree` that nobody needs, or what there is a `copy` of.
         source_home, target_home: homes of the domains of source and target.
         after: attributes that the target gets; before: the ones to restore when undone.
         expected: precondition on the source.

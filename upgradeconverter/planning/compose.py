@@ -67,7 +67,9 @@ class Composition:
 
     def _note(self, operation: _Made, documents: Mapping[str, Document]) -> None:
         source = operation.source if isinstance(operation, Rewrite) else operation.target
-        basis = documents.get(source)
+        # Where it says what the target says already, that is as old as it was.
+        same = documents.get(operation.target)
+        basis = same if same is not None and same.content == operation.content else documents.get(source)
         gone = (source, *operation.also_retire) if isinstance(operation, Rewrite) else ()
         self.made |= {path: Document(path=path, content=None, problem="missing") for path in gone}
         time = basis.mtime_ns if basis is not None else 0
@@ -76,8 +78,11 @@ class Composition:
 
 def _joined(first: _Made, second: Rewrite) -> _Made:
     """Return the one operation that does what two do, one after the other."""
+    notes = (*first.beside, *second.beside)
     if isinstance(first, Write):
-        return replace(first, target=second.target, content=second.content, slot=second.slot)
+        return replace(first, target=second.target, content=second.content, slot=second.slot, beside=notes)
     beside = dict.fromkeys((*first.also_retire, first.target, *second.also_retire))
     kept = tuple(path for path in beside if path not in (first.source, second.target))
-    return replace(second, source=first.source, basis=first.basis, also_retire=kept)
+    is_in_place = second.source == second.target
+    divergence = first.divergence if is_in_place else second.divergence
+    return replace(second, source=first.source, basis=first.basis, also_retire=kept, beside=notes, divergence=divergence)

@@ -17,7 +17,7 @@ from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from upgradeconverter.model.entry import Domain, Entry
     from upgradeconverter.model.layout import Layout
@@ -116,11 +116,11 @@ class Draft:
         step = self.from_source(replace(base, operation="SetAside"), path)
         self.add(replace(step, shape=Shape.DISPLACE, keeps=True, why=why.value))
 
-    def retire_folder(self, base: Step, folder: str, *, leaving: str) -> None:
-        """Plan to put away a directory that is, or will be once `leaving` has gone, empty."""
+    def retire_folder(self, base: Step, folder: str, *, leaving: Collection[str]) -> None:
+        """Plan to put away a directory that is, or will be once those `leaving` have gone, empty."""
         entry = self.source_entry(folder)
         inside = self.facts.trees[folder].top_names
-        if any(f"{folder}/{name}" != leaving for name in inside):
+        if any(f"{folder}/{name}" not in leaving for name in inside):
             raise CannotError(folder, Reason.UNEXPECTED_CONTENT, "it is not empty")
         step = self.from_source(replace(base, operation="Retire"), folder)
         # Its inside changes on the way, so only the directory itself is what must stay the same.

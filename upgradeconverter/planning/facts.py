@@ -20,7 +20,8 @@ class Facts:
         trees: walks of the sources.
         domains: by directory path.
         spaces: by home of a domain.
-        same: whether a source equals what lies at a target, or the source of an earlier operation for the same target.
+        same: whether a source equals what lies at a target, or the source of an earlier operation for the same target; for a path
+            and itself, whether it says already what is to be written there.
         fixed: paths that are immutable or append-only.
         unreadable: sources that could not be walked, with the system's words.
         changed: sources that say something else than when it was decided what to make of them.

@@ -20,6 +20,7 @@ from upgradeconverter.model.operation import (
     EnsureDirectory,
     Link,
     Move,
+    Note,
     Operation,
     Proposal,
     Retire,
@@ -142,7 +143,7 @@ def _move(draft: Draft, base: Step, operation: Move) -> None:
     else:
         _transfer(draft, base, operation, entry)
     for folder in operation.also_retire:
-        draft.retire_folder(base, folder, leaving=operation.source)
+        draft.retire_folder(base, folder, leaving=(operation.source,))
 
 
 def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
@@ -252,15 +253,15 @@ def _rewrite(draft: Draft, base: Step, operation: Rewrite) -> None:
         raise CannotError(source, Reason.NOT_A_REGULAR_FILE, f"found a {entry.kind.value}")
     if source in draft.facts.changed:
         raise CannotError(source, Reason.CHANGED_MEANWHILE, "it was written to while the plan was made")
-    is_said = draft.facts.same.get((source, target), False)
-    if not is_said and _takes_place(draft, base, operation):
-        _write_anew(draft, base, operation)
+    if not draft.facts.same[target, target] and _takes_place(draft, base, operation):
+        _write_anew(draft, base, Note(target, operation.content, operation.slot))
+    _write_beside(draft, base, operation.beside)
     if source == target:
         return
     aside = replace(base, operation="SetAside", divergence=operation.divergence, keeps=True)
     draft.put_away(aside, source, twin=target, why=Reason.REWRITTEN.value)
     for path in operation.also_retire:
-        _retire_beside(draft, base, path, source)
+        _retire_beside(draft, base, path, (source, *operation.also_retire))
 
 
 def _takes_place(draft: Draft, base: Step, operation: Rewrite) -> bool:
@@ -276,28 +277,42 @@ def _takes_place(draft: Draft, base: Step, operation: Rewrite) -> bool:
     return True
 
 
-def _write_anew(draft: Draft, base: Step, operation: Rewrite) -> None:
-    after = draft.attributes_in_slot(operation.slot, Kind.FILE, ())
+def _write_beside(draft: Draft, base: Step, notes: Iterable[Note]) -> None:
+    for note in notes:
+        if note.target in draft.claimed:
+            raise CannotError(note.target, Reason.TARGET_EXISTS, "the name is taken")
+        if not draft.facts.same[note.target, note.target]:
+            if draft.facts.entries.get(note.target) is not None:
+                draft.displace(base, note.target, Reason.REWRITTEN)
+            _write_anew(draft, base, note)
+
+
+def _write_anew(draft: Draft, base: Step, note: Note) -> None:
+    after = draft.attributes_in_slot(note.slot, Kind.FILE, ())
     after = replace(after, mode=0o600 if after.mode is None else after.mode)
-    domain = draft.prepare_parent(base, operation.target)
-    draft.claimed[operation.target] = (operation.source, base.group)
-    why, size = draft.remember(operation.content), len(operation.content)
-    made = replace(base, shape=Shape.CREATE, made_of="file", target=operation.target, target_home=domain.home)
+    domain = draft.prepare_parent(base, note.target)
+    draft.claimed[note.target] = ("", base.group)
+    why, size = draft.remember(note.content), len(note.content)
+    made = replace(base, shape=Shape.CREATE, made_of="file", target=note.target, target_home=domain.home)
     draft.add(replace(made, after=after, why=why, size=size))
 
 
-def _retire_beside(draft: Draft, base: Step, path: str, source: str) -> None:
+def _retire_beside(draft: Draft, base: Step, path: str, leaving: tuple[str, ...]) -> None:
+    """Plan that what lies beside a source goes with it; a directory that holds anything else stays."""
     entry = draft.facts.entries.get(path)
-    if entry is not None and entry.kind is Kind.DIRECTORY:
-        draft.retire_folder(base, path, leaving=source)
-    elif entry is not None:
+    if entry is None:
+        return
+    if entry.kind is not Kind.DIRECTORY:
         draft.put_away(replace(base, operation="SetAside", keeps=True), path, twin=None, why=Reason.REWRITTEN.value)
+    elif all(f"{path}/{name}" in leaving for name in draft.facts.trees[path].top_names):
+        draft.retire_folder(base, path, leaving=leaving)
 
 
 def _write(draft: Draft, base: Step, operation: Write) -> None:
     after = draft.attributes_in_slot(operation.slot, Kind.FILE, ())
     after = replace(after, mode=0o600 if after.mode is None else after.mode)
     _create(draft, base, operation.target, "file", draft.remember(operation.content), after)
+    _write_beside(draft, base, operation.beside)
 
 
 def _link(draft: Draft, base: Step, operation: Link) -> None:
@@ -318,7 +333,7 @@ def _ensure_directory(draft: Draft, base: Step, operation: EnsureDirectory) -> N
 def _retire(draft: Draft, base: Step, operation: Retire) -> None:
     entry = draft.source_entry(operation.source)
     if entry.kind is Kind.DIRECTORY and not operation.whole:
-        draft.retire_folder(base, operation.source, leaving="")
+        draft.retire_folder(base, operation.source, leaving=())
     elif operation.keeps:
         aside = replace(base, operation="SetAside", keeps=True)
         draft.put_away(aside, operation.source, twin=None, why=Reason.NO_READER.value)

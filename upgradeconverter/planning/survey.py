@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.operation import Copy, Move, Retire, Rewrite
+from upgradeconverter.model.operation import Copy, Move, Retire, Rewrite, Write
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -50,8 +50,15 @@ def _look_at(disk: Disk, facts: Facts, operation: Operation, *, copies: bool) ->
         closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
         _walk(disk, facts, operation.source, closely=closely)
     if isinstance(operation, Rewrite):
-        _walk(disk, facts, operation.target)
-        _read(disk, facts, operation)
+        _check_basis(disk, facts, operation)
+    if isinstance(operation, Rewrite | Write):
+        for target, content in (
+            (operation.target, operation.content),
+            *((note.target, note.content) for note in operation.beside),
+        ):
+            _learn(disk, facts, target)
+            _walk(disk, facts, target)
+            facts.same[target, target] = _says(disk, facts, target, content)
 
 
 def _take_away(facts: Facts, path: str, leaving: Iterable[Step]) -> None:
@@ -95,18 +102,24 @@ def _walk(disk: Disk, facts: Facts, path: str, *, closely: bool = False) -> None
         facts.unreadable[path] = error.strerror or str(error)
 
 
-def _read(disk: Disk, facts: Facts, operation: Rewrite) -> None:
-    """Learn whether a source still says what the rewriting is based on, and whether the target says it already."""
+def _check_basis(disk: Disk, facts: Facts, operation: Rewrite) -> None:
+    """Learn whether a source still says what the rewriting is based on."""
+    entry = facts.entries[operation.source]
     try:
-        is_file = (entry := facts.entries[operation.source]) is not None and entry.kind is Kind.FILE
-        if is_file and disk.sha256(operation.source) != operation.basis:
+        if entry is not None and entry.kind is Kind.FILE and disk.sha256(operation.source) != operation.basis:
             facts.changed.add(operation.source)
-        there = facts.entries[operation.target]
-        if there is not None and there.kind is Kind.FILE and there.size == len(operation.content):
-            equal = disk.read(operation.target, there.size) == operation.content
-            facts.same[operation.source, operation.target] = equal
     except OSError as error:
         facts.unreadable[operation.source] = error.strerror or str(error)
+
+
+def _says(disk: Disk, facts: Facts, path: str, content: bytes) -> bool:
+    entry = facts.entries[path]
+    try:
+        is_like = entry is not None and entry.kind is Kind.FILE and entry.size == len(content)
+        return is_like and disk.read(path, len(content)) == content
+    except OSError as error:
+        facts.unreadable[path] = error.strerror or str(error)
+        return False
 
 
 def _compare(disk: Disk, facts: Facts, operation: Move, planned: dict[str, str]) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.packs.eve_device import Device
 from tests.support.disktree import capture, diff
-from tests.support.olddisk import checked, left, unsynced
-from upgradeconverter.errors import EXIT_DONE
+from tests.support.olddisk import left, unsynced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 OLD, MAP = "config/GlobalConfig/global.json", "config/ConfigItemValueMap/global.json"
 STATUS = "status/zedagent/ConfigItemValueMap/global.json"
 TAKEN_MAP, TAKEN_KEYS = "ingested/GlobalConfig/global.sha", "ingested/authorized_keys.sha"
-TIME = 1_594_000_000
 CONFIGURATION = {
     "ConfigInterval": 61,
     "AllowNonFreeAppImages": 1,
@@ -41,49 +38,22 @@ def of(value: str, **members: Any) -> bytes:
     return json.dumps({"GlobalSettings": {"own": item}, "AgentSettings": {}, **members}).encode()
 
 
-@dataclass
-class Device:
-    """A device with a configuration partition."""
+def old(device: Device, later: int = 0) -> None:
+    """Write a configuration from before 5.1.0."""
+    device.write(f"persist/{OLD}", json.dumps(CONFIGURATION).encode(), later)
 
-    top: Path
 
-    def write(self, path: str, content: bytes, later: int = 0) -> None:
-        """Write a file, so many seconds later than the earliest."""
-        file = self.top / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-        os.utime(file, (TIME + later, TIME + later))
-
-    def old(self, later: int = 0) -> None:
-        """Write a configuration from before 5.1.0."""
-        self.write(f"persist/{OLD}", json.dumps(CONFIGURATION).encode(), later)
-
-    def do(self, *words: str, target: str = "8.9.0") -> dict[str, Any]:
-        """Start the program; it does what it is told to."""
-        places = ("--outside", f"config={self.top / 'config'}", "--outside", f"eve={self.top / 'eve'}")
-        status, document = checked(*words, "-p", str(self.top / "persist"), "--target", target, *places)
-        assert status == EXIT_DONE
-        return document
-
-    def settings(self, path: str = STATUS) -> dict[str, Any]:
-        """Return the values of a map that are not empty, by key."""
-        document = json.loads((self.top / "persist" / path).read_bytes())
-        values = ("IntValue", "StrValue", "BoolValue", "TriStateValue")
-        return {
-            key: next((item[name] for name in values if item[name]), None) for key, item in document["GlobalSettings"].items()
-        }
-
-    def files(self) -> list[str]:
-        """Return what lies in the root, the program's own aside."""
-        return [path for path, entry in capture(str(self.top / "persist")).items() if entry["kind"] == "file"]
+def settings(device: Device, path: str = STATUS) -> dict[str, Any]:
+    """Return the values of a map that are not empty, by key."""
+    values = ("IntValue", "StrValue", "BoolValue", "TriStateValue")
+    items = json.loads(device.read(path))["GlobalSettings"].items()
+    return {key: next((item[name] for name in values if item[name]), None) for key, item in items}
 
 
 @pytest.fixture
 def device(tmp_path: Path) -> Device:
     """Return an empty device."""
-    (tmp_path / "persist/vault").mkdir(parents=True)
-    (tmp_path / "config").mkdir()
-    return Device(tmp_path)
+    return Device.at(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +62,12 @@ def device(tmp_path: Path) -> Device:
 )
 def test_old_configuration(device: Device, target: str, place: str, mode: int, *, dropped: bool) -> None:
     """Whatever release comes next, what was set is set, and what the release has besides has its defaults."""
-    device.old()
+    old(device)
     before = capture(str(device.top / "persist"))
     assert left(device.do(target=target)) == {OLD: "Rewritten"}
     assert device.files() == [place]
     assert (device.top / "persist" / place).stat().st_mode & 0o777 == mode
-    found = device.settings(place)
+    found = settings(device, place)
     assert (found["timer.config.interval"], found["timer.metric.interval"]) == (61, 60)
     assert ("network.allow.wwan.app.download" not in found) == dropped
     assert device.do(target=target)["outcome"] == "nothing-to-do"
@@ -117,13 +87,13 @@ def test_old_configuration(device: Device, target: str, place: str, mode: int, *
 )
 def test_newest_counts(device: Device, times: tuple[int, int, int], value: str | None) -> None:
     """Of three forms the one that was written to last counts; the others are set aside, each once."""
-    device.old(times[0])
+    old(device, times[0])
     device.write(f"persist/{MAP}", of("map"), times[1])
     device.write(f"persist/{STATUS}", of("status"), times[2])
     device.do()
     assert device.files() == [STATUS]
-    assert device.settings().get("own") == value
-    assert device.settings()["timer.config.interval"] == (61 if value is None else 60)
+    assert settings(device).get("own") == value
+    assert settings(device)["timer.config.interval"] == (61 if value is None else 60)
     assert len(list(device.top.rglob("quarantine/*"))) == 3
     device.do("rollback")
     assert sorted(device.files()) == sorted([OLD, MAP, STATUS])
@@ -142,15 +112,15 @@ def test_what_nobody_knows_survives(device: Device) -> None:
     """Items and members of another release stay, and a second look finds nothing to do."""
     device.write(f"persist/{STATUS}", of("mine", Future=[1.50, "<"]))
     device.do()
-    assert b'"Future":[1.5,"\\u003c"]' in (device.top / "persist" / STATUS).read_bytes()
-    assert device.settings()["own"] == "mine"
+    assert b'"Future":[1.5,"\\u003c"]' in device.read(STATUS)
+    assert settings(device)["own"] == "mine"
     assert device.do()["outcome"] == "nothing-to-do"
 
 
 def test_nothing_set(device: Device) -> None:
     """A device on which nothing was ever set gets what the release has, unless a bootstrap configuration says so."""
     device.do()
-    assert len(device.settings()) > 30
+    assert len(settings(device)) > 30
     device.do("rollback")
     device.write("config/bootstrap-config.pb", b"")
     assert device.do()["outcome"] == "nothing-to-do"
@@ -163,14 +133,14 @@ def test_import(device: Device) -> None:
     device.write("config/GlobalConfig/global.json", given)
     device.write("config/authorized_keys", keys)
     device.do()
-    assert (device.settings()["own"], device.settings()["debug.enable.ssh"]) == ("given", "ssh-rsa A a\nssh-rsa B b")
+    assert (settings(device)["own"], settings(device)["debug.enable.ssh"]) == ("given", "ssh-rsa A a\nssh-rsa B b")
     for path, content in ((TAKEN_MAP, given), (TAKEN_KEYS, keys)):
-        assert (device.top / "persist" / path).read_bytes() == hashlib.sha256(content).digest()
-    device.write(f"persist/{STATUS}", (device.top / "persist" / STATUS).read_bytes().replace(b"given", b"since"))
+        assert device.read(path) == hashlib.sha256(content).digest()
+    device.write(f"persist/{STATUS}", device.read(STATUS).replace(b"given", b"since"))
     assert device.do()["outcome"] == "nothing-to-do"
     device.write("config/authorized_keys", b"ssh-rsa C c\n")
     device.do()
-    assert (device.settings()["own"], device.settings()["debug.enable.ssh"]) == ("since", "ssh-rsa C c")
+    assert (settings(device)["own"], settings(device)["debug.enable.ssh"]) == ("since", "ssh-rsa C c")
 
 
 def test_import_that_says_nothing(device: Device) -> None:
@@ -178,7 +148,7 @@ def test_import_that_says_nothing(device: Device) -> None:
     device.write(f"persist/{STATUS}", of("mine"))
     device.write("config/GlobalConfig/global.json", b"{")
     assert left(device.do())["GlobalConfig/global.json"] == "UnexpectedContent"
-    assert device.settings()["own"] == "mine"
+    assert settings(device)["own"] == "mine"
     assert TAKEN_MAP not in device.files()
 
 
@@ -189,20 +159,20 @@ def test_nothing_is_imported_beside_a_bootstrap_configuration(device: Device) ->
     device.write("config/bootstrap-config.pb", b"")
     document = device.do()
     assert any("bootstrap" in warning for warning in document["warnings"])
-    assert device.settings()["own"] == "mine"
+    assert settings(device)["own"] == "mine"
 
 
 @pytest.mark.parametrize("target", ["14.5.4-lts", "16.0.1-lts", "16.12.0", "latest"])
 def test_no_reader(device: Device, target: str) -> None:
     """What no agent reads any more is not converted, and it is said why."""
-    device.old()
+    old(device)
     assert left(device.do(target=target)) == {"config/GlobalConfig": "NoReader"}
     assert device.files() == [OLD]
 
 
 def test_trial(device: Device) -> None:
     """Both forms are there until the new system is found good; a rollback gives back what was."""
-    device.old()
+    old(device)
     device.do("--trial")
     assert device.files() == [OLD, STATUS]
     device.do("rollback")
@@ -210,6 +180,6 @@ def test_trial(device: Device) -> None:
     device.do("--trial")
     device.write(f"persist/{OLD}", json.dumps(CONFIGURATION | {"ConfigInterval": 62}).encode(), 9)
     device.do("--trial")
-    assert device.settings()["timer.config.interval"] == 62
+    assert settings(device)["timer.config.interval"] == 62
     device.do("confirm")
     assert device.files() == [STATUS]

@@ -28,6 +28,7 @@ PREPARED = Slot(
     pattern=CONTAINER_PATTERN,
     kind=Kind.DIRECTORY,
 )
+_OBJECT_TYPES = ("appImg", "baseOs", "cert")
 VERIFIED_BY_TYPE = tuple(
     Slot(
         name=f"verified-{object_type}",
@@ -39,8 +40,26 @@ VERIFIED_BY_TYPE = tuple(
         kind=Kind.DIRECTORY,
         children=True,
     )
-    for object_type in ("appImg", "baseOs")
+    for object_type in _OBJECT_TYPES
 )
+
+
+def _under_way(name: str, folder: str, owner: str) -> tuple[Slot, ...]:
+    return tuple(
+        Slot(
+            name=f"{name}-{object_type}",
+            directory=f"downloads/{object_type}.obj/{folder}",
+            owner=owner,
+            mode=0o700,
+            zone=Zone.PLAIN,
+            pattern=r"(?s:.+)",
+        )
+        for object_type in _OBJECT_TYPES
+    )
+
+
+PENDING_BY_TYPE = _under_way("pending", "pending", "downloader")
+VERIFYING_BY_TYPE = _under_way("verifying", "verifier", "verifier")
 
 # Entries keep their modes: the readers (domainmgr, qemu) differ between releases.
 VAULT_VOLUMES = Slot(
@@ -71,6 +90,8 @@ VERIFIED = Slot(
     zone=Zone.VAULT,
     entry_mode=0o400,
 )
+DOWNLOADING = Slot(name="downloading", directory="vault/downloader/pending", owner="downloader", mode=0o700, zone=Zone.VAULT)
+VERIFYING = Slot(name="verifying", directory="vault/verifier/verifier", owner="verifier", mode=0o700, zone=Zone.VAULT)
 DOWNLOADER = Slot(name="downloader", directory="vault/downloader", owner="downloader", mode=0o700, zone=Zone.VAULT)
 
 OLD_CONTAINERD = Slot(
@@ -161,7 +182,7 @@ _SLOTS = {
     Feature.METADATA_OF_MSRV: (METADATA,),
     Feature.VAULT_VOLUMES: (VAULT_VOLUMES,),
     Feature.CLEAR_VOLUMES: (CLEAR, CLEAR_VOLUMES),
-    Feature.OWN_DIRECTORIES: (VERIFIER, VERIFIED, DOWNLOADER),
+    Feature.OWN_DIRECTORIES: (VERIFIER, VERIFIED, VERIFYING, DOWNLOADER, DOWNLOADING),
     Feature.USER_CONTAINERD: (CONTAINERD,),
 }
 

@@ -36,6 +36,7 @@ class Settings:
         when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
         agents: (uid, gid) by owner agent; agents that are not named are root.
         outside: directories outside of the root that the pack reads, by its name for them, where they are not its own choice.
+        options: what was chosen of what the pack lets people choose.
         pack_roots: folders that hold packs, searched before the built-in ones.
         origins: where each value came from, by name.
         unknown: a sentence for each thing in the environment that looks like a setting and is none.
@@ -52,6 +53,7 @@ class Settings:
     when_short: str = "refuse"
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
     pack_roots: tuple[str, ...] = ()
     file: str = DEFAULT_FILE
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +109,9 @@ def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     if "outside" in found:
         pairs = (text.partition("=") for text in found["outside"])
         found["outside"] = {name: _directory(name, path, "command line") for name, _, path in pairs}
+    if "options" in found:
+        pairs = (text.partition("=") for text in found["options"])
+        found["options"] = {name: value for name, _, value in pairs}
     return found
 
 
@@ -157,6 +162,8 @@ def _from_file(path: str) -> dict[str, Any]:
     for name, value in data.items():
         if name == "outside" and isinstance(value, dict):
             found["outside"] = {each: _directory(each, where, f"file {path}") for each, where in value.items()}
+        elif name == "options" and isinstance(value, dict):
+            found["options"] = {each: str(chosen) for each, chosen in value.items()}
         elif name == "agents" and isinstance(value, dict):
             found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
         elif (name in ("pack", "target", "read_back", "when_short", "persist") and isinstance(value, str)) or (

@@ -3,7 +3,7 @@
 from upgradeconverter.packs.api import Pack, Phase
 
 from . import containerd, design_names, downloads, metadata, pairs, settings, stale_topics, verified, volumes
-from .checkpoint import INPUTS, read_checkpoint
+from .checkpoint import INPUTS, OPTIONS, read_checkpoint
 from .layouts import LAYOUTS
 from .releases import DESIGN, ORDER
 
@@ -24,6 +24,7 @@ PACK = Pack(
         containerd.MIGRATION,
         design_names.MIGRATION,
     ),
+    options=OPTIONS,
     outside={"config": "/config", "eve": "/opt/zededa/etc"},
     default_target=DESIGN,
     inputs=INPUTS,

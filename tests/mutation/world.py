@@ -207,7 +207,7 @@ PACK = Pack(
     ),
     default_target="two",
     inputs=(),
-    read_checkpoint=lambda _: Checkpoint(content=None),
+    read_checkpoint=lambda _, __: Checkpoint(content=None),
     vault="vault",
 )
 

@@ -105,7 +105,7 @@ def _is_harmless(checkpoint: Checkpoint) -> None:
 def test_random_bytes(content: bytes, tail: bytes) -> None:
     """Bytes that are no configuration are said to be none, also when they are signed, or follow a real one."""
     for bytes_of_file in (content, container(content), CONFIG + content + tail, container(CONFIG + content)):
-        _is_harmless(PACK.read_checkpoint(documents({"checkpoint/lastconfig": bytes_of_file})))
+        _is_harmless(PACK.read_checkpoint(documents({"checkpoint/lastconfig": bytes_of_file}), {}))
 
 
 @settings(deadline=None, max_examples=150)
@@ -115,7 +115,7 @@ def test_damaged_configuration(place: int, byte: int, length: int) -> None:
     for whole in (CONFIG, container(CONFIG)):
         cut = place % len(whole)
         damaged = whole[:cut] + bytes([byte]) + whole[cut + length :]
-        _is_harmless(PACK.read_checkpoint(documents({"checkpoint/lastconfig": damaged})))
+        _is_harmless(PACK.read_checkpoint(documents({"checkpoint/lastconfig": damaged}), {}))
 
 
 @settings(deadline=None, max_examples=150)

@@ -33,7 +33,7 @@ PACK = Pack(
     migrations=(),
     default_target="new",
     inputs=(),
-    read_checkpoint=lambda documents: Checkpoint(content=None),
+    read_checkpoint=lambda documents, options: Checkpoint(content=None),
 )
 """
 

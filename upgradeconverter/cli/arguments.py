@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
     outside = "where a directory that the pack reads outside of the root is, such as config=/config; may be repeated"
     made.add_argument("--outside", metavar="NAME=DIR", action="append", help=outside)
+    option = "what the pack lets people choose, such as checkpoint.signature=require; may be repeated"
+    made.add_argument("--option", metavar="NAME=VALUE", action="append", dest="options", help=option)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
     made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")

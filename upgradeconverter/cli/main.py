@@ -89,7 +89,7 @@ def _print(text: str) -> None:
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside")
+    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -125,6 +125,9 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             config=preflight.signature(settings.file),
             trial=Trial() if settings.trial else None,
             outside=_outside(settings, pack, opened),
+            options=_options(settings, pack),
+            # The file of settings is looked at by each start; what else is said may not be said again.
+            is_lasting=all(settings.origins.get(name, settings.file).endswith(settings.file) for name in ("outside", "options")),
         )
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())
@@ -143,8 +146,16 @@ def _outside(settings: Settings, pack: Pack, opened: ExitStack) -> dict[str, Out
     for name, usual in pack.outside.items():
         path = settings.outside.get(name, usual)
         disk = opened.enter_context(closing(PosixDisk.at(path))) if os.path.isdir(path) else None
-        found[name] = Outside(path=path, disk=read_only(disk) if disk is not None else None, is_usual=path == usual)
+        found[name] = Outside(path=path, disk=read_only(disk) if disk is not None else None)
     return found
+
+
+def _options(settings: Settings, pack: Pack) -> Mapping[str, str]:
+    for name, value in settings.options.items():
+        if value not in pack.options.get(name, ()):
+            wanted = " or ".join(pack.options.get(name, ())) or f"one of {', '.join(pack.options)}"
+            raise BadSettingError(f"options.{name}", settings.origins["options"], wanted, value)
+    return settings.options
 
 
 def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:

@@ -79,8 +79,7 @@ def section(session: Session, phase: str) -> Section | None:
     """
     if any(session.vault_problem(each) is not None for each in session.phases(phase)):
         return None
-    if not all(each.is_usual for each in session.outside.values()):
-        # The next start may be told to look elsewhere.
+    if not session.is_lasting:
         return None
     names = tuple(each.name for each in session.phases(phase))
     before = [session.make_plan(name) for name in names]

@@ -52,11 +52,10 @@ _OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, EARLIER_LEDGER, STAMP)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """A directory outside of the root, which is only ever read; `is_usual` where it is the pack's own choice."""
+    """A directory outside of the root, which is only ever read."""
 
     path: str
     disk: Disk | None
-    is_usual: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,8 @@ class Session:
         pending: sources that wait for a trial to be confirmed.
         leaving: what is going to be put away before anything is planned.
         outside: directories outside of the root by name; one without a disk is not there.
+        options: what was chosen of the pack's options.
+        is_lasting: whether the next start will be told the same, without anybody saying so.
     """
 
     disk: Disk
@@ -86,6 +87,8 @@ class Session:
     pending: frozenset[str] = frozenset()
     leaving: tuple[Step, ...] = ()
     outside: Mapping[str, Outside] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    is_lasting: bool = True
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
@@ -157,7 +160,8 @@ class Session:
 
     def checkpoint(self) -> Checkpoint:
         """Read and decode the device's own configuration."""
-        return self.pack.read_checkpoint(self._documents(self.pack.inputs))
+        usual = {name: values[0] for name, values in self.pack.options.items()}
+        return self.pack.read_checkpoint(self._documents(self.pack.inputs), usual | dict(self.options))
 
     def _documents(self, inputs: Iterable[Input]) -> dict[str, Document]:
         documents: dict[str, Document] = {}

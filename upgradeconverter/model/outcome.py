@@ -33,6 +33,7 @@ class Reason(StrEnum):
     DISK_FAILED = "DiskFailed"
     REWRITTEN = "Rewritten"
     NO_READER = "NoReader"
+    CHECKPOINT_UNTRUSTED = "CheckpointUntrusted"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -132,6 +133,10 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
     Reason.NO_READER: (
         "The running system reads it in no form any more, so it is not converted.",
         "Remove it once nobody will want to go back to an older system.",
+    ),
+    Reason.CHECKPOINT_UNTRUSTED: (
+        "The saved configuration is not signed by the controller as the settings require, so nothing is decided by it.",
+        "Let the controller send its configuration again, or relax `checkpoint.signature`.",
     ),
 }
 

@@ -191,9 +191,11 @@ class Pack:
         layouts: layout by label, for every label but the first (legacy) one.
         default_target: word used when neither the user nor the system says anything.
         release_files: absolute paths whose first line names the running release, first found wins.
+        options: what people may choose, each with all that it may be, the usual first.
         outside: directories outside of the root that are read, by name.
         vault: directory that phases with `needs_vault` need, relative to the root.
-        inputs: what `read_checkpoint` gets, by path.
+        inputs: what `read_checkpoint` gets, by `Input.key`.
+        read_checkpoint: makes of them, and of what was chosen of the `options`, what the migrations know of the configuration.
     """
 
     name: str
@@ -204,8 +206,9 @@ class Pack:
     migrations: tuple[Migration, ...]
     default_target: str
     inputs: tuple[Input, ...]
-    read_checkpoint: Callable[[Mapping[str, Document]], Checkpoint]
+    read_checkpoint: Callable[[Mapping[str, Document], Mapping[str, str]], Checkpoint]
     release_files: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
     vault: str | None = None
     default_persist: str = "/persist"

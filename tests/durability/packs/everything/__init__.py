@@ -130,7 +130,7 @@ def _other(state: DiskState) -> Iterator[Operation]:
         yield Retire(source=old["unneeded"].path, why="not needed")
 
 
-def read_checkpoint(_: Mapping[str, Document]) -> Checkpoint:
+def read_checkpoint(_: Mapping[str, Document], __: Mapping[str, str]) -> Checkpoint:
     """Return nothing: all that there is to know lies in the slots."""
     return Checkpoint(content=None)
 

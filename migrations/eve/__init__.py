@@ -2,7 +2,7 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import containerd, design_names, downloads, metadata, pairs, settings, stale_topics, verified, volumes
+from . import containerd, design_names, downloads, metadata, pairs, settings, stale_topics, typed, verified, volumes
 from .checkpoint import INPUTS, OPTIONS, read_checkpoint
 from .layouts import LAYOUTS
 from .releases import DESIGN, ORDER
@@ -20,6 +20,7 @@ PACK = Pack(
         stale_topics.MIGRATION,
         volumes.MIGRATION,
         verified.MIGRATION,
+        typed.MIGRATION,
         downloads.MIGRATION,
         containerd.MIGRATION,
         design_names.MIGRATION,

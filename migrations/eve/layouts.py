@@ -5,8 +5,11 @@ Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from upgradeconverter.packs.api import Kind, Layout, Slot, Zone
 
+from .media_types import PEEK
 from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
 from .releases import DESIGN, LABELS, Feature, has
 
@@ -58,6 +61,8 @@ def _under_way(name: str, folder: str, owner: str) -> tuple[Slot, ...]:
     )
 
 
+# With the beginning of each file, which tells what it is.
+VERIFIED_BY_TYPE_PEEKED = tuple(replace(slot, name=f"{slot.name}-peeked", peek=PEEK) for slot in VERIFIED_BY_TYPE)
 PENDING_BY_TYPE = _under_way("pending", "pending", "downloader")
 VERIFYING_BY_TYPE = _under_way("verifying", "verifier", "verifier")
 
@@ -82,6 +87,16 @@ CLEAR_VOLUMES = Slot(
     labels=True,
 )
 VERIFIER = Slot(name="verifier", directory="vault/verifier", owner="verifier", mode=0o700, zone=Zone.VAULT)
+VERIFIED_UNTYPED = Slot(
+    name="verified-untyped",
+    directory="vault/verifier/verified",
+    owner="verifier",
+    mode=0o700,
+    zone=Zone.VAULT,
+    pattern=rf"{DIGEST_PATTERN}(?P<type>\..+)?",
+    kind=Kind.FILE,
+    peek=PEEK,
+)
 VERIFIED = Slot(
     name="verified",
     directory="vault/verifier/verified",

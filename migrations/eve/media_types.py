@@ -26,12 +26,10 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _OF_THEMSELVES = (INDEX, MANIFEST, _DOCKER_LIST, _DOCKER_MANIFEST)
-# What no digest stands in is no document of a registry; the largest that registries take is 4 MiB.
-LARGEST_DOCUMENT = 4 << 20
-# Beginnings of disk images: qcow and qcow2, VMDK (sparse, and as text), VHDX, dynamic VHD.
-_IMAGES = (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix")
-# How many bytes `is_image` wants to see: an ISO has its mark in the 17th sector of 2 KiB.
-HEAD = 33 << 10
+# Beginnings of disk images: qcow and qcow2, VMDK (sparse, and as text), VHDX, dynamic VHD, squashfs (EVE's own).
+_IMAGES = (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix", b"hsqs")
+# How many bytes of a file are looked at. An ISO has its mark in the 17th sector of 2 KiB; documents are smaller than this.
+PEEK = 64 << 10
 _ISO = (32769, b"CD001")
 _BOOT_SECTOR = (510, b"\x55\xaa")
 _EXT = (1080, b"\x53\xef")
@@ -51,7 +49,7 @@ def media_types(documents: Mapping[str, bytes], images: Iterable[str]) -> dict[s
 
 
 def is_image(head: bytes) -> bool:
-    """Return whether the beginning of a file (`HEAD` bytes of it) is that of a disk image."""
+    """Return whether the beginning of a file (`PEEK` bytes of it) is that of a disk image."""
     at = ((offset, mark) for offset, mark in (_ISO, _BOOT_SECTOR, _EXT))
     return head.startswith(_IMAGES) or any(head[offset : offset + len(mark)] == mark for offset, mark in at)
 
@@ -62,7 +60,7 @@ def escaped(media_type: str) -> str:
 
 
 def _document(digest: str, content: bytes) -> Any:
-    if len(content) > LARGEST_DOCUMENT or not content.lstrip().startswith(b"{") or hashlib.sha256(content).hexdigest() != digest:
+    if not content.lstrip().startswith(b"{") or hashlib.sha256(content).hexdigest() != digest:
         return None
     try:
         return gojson.read(content)

@@ -108,14 +108,15 @@ def has(label: str, feature: Feature) -> bool:
     )
 
 
-def layouts_with(feature: Feature) -> tuple[Range, ...]:
-    """Return the layouts that have something, as ranges."""
+def layouts_with(feature: Feature, *, without: Feature | None = None) -> tuple[Range, ...]:
+    """Return the layouts that have something, and not something else, as ranges."""
     ranges: list[Range] = []
     since = None
     for label in LABELS:
-        if has(label, feature) and since is None:
+        is_one = has(label, feature) and (without is None or not has(label, without))
+        if is_one and since is None:
             since = label
-        elif not has(label, feature) and since is not None:
+        elif not is_one and since is not None:
             ranges.append(Range(since, label))
             since = None
     return (*ranges, Range(since)) if since is not None else tuple(ranges)

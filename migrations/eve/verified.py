@@ -6,7 +6,9 @@ directory that was named by the digest goes with its file (known defect 24).
 
 from __future__ import annotations
 
-from upgradeconverter.packs.api import DiskState, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
+from dataclasses import replace
+
+from upgradeconverter.packs.api import DiskState, Entry, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
 
 from .layouts import VERIFIED, VERIFIED_BY_TYPE
 from .releases import Feature, layouts_with
@@ -18,7 +20,7 @@ def plan(state: DiskState) -> Proposal:
     skips: list[Skip] = []
     for slot in VERIFIED_BY_TYPE:
         for item in state.in_slot(slot.name):
-            outcome = _one(item)
+            outcome = move_of(item)
             if isinstance(outcome, Skip):
                 skips.append(outcome)
             else:
@@ -26,7 +28,8 @@ def plan(state: DiskState) -> Proposal:
     return Proposal(migration=MIGRATION.id, operations=tuple(operations), skips=tuple(skips))
 
 
-def _one(item: Item) -> Move | Retire | Skip:
+def move_of(item: Item) -> Move | Retire | Skip:
+    """Return what becomes of a directory that is named by the digest of the one file in it."""
     if not item.children:
         return Retire(source=item.path, why="emptied")
     if len(item.children) > 1:
@@ -35,14 +38,17 @@ def _one(item: Item) -> Move | Retire | Skip:
     file = item.children[0]
     if file.kind is not Kind.FILE:
         return Skip(path=file.path, reason=Reason.NOT_A_REGULAR_FILE, detail=f"found a {file.kind.value}")
-    digest = item.keys["digest"].lower()
+    return replace(move_file(file, item.keys["digest"].lower()), also_retire=(item.path,))
+
+
+def move_file(file: Entry, digest: str) -> Move:
+    """Return the move of a file that has to have a digest."""
     return Move(
         source=file.path,
         target=f"{VERIFIED.directory}/{digest}",
         slot=VERIFIED.name,
         sha256=digest,
         labels=(("owner", VERIFIED.owner),),
-        also_retire=(item.path,),
     )
 
 
@@ -51,7 +57,7 @@ MIGRATION = Migration(
     summary="Verified files move to the verifier's directory, checked against the digest in their name.",
     phase="post-vault",
     reads=VERIFIED_BY_TYPE,
-    targets=layouts_with(Feature.OWN_DIRECTORIES),
+    targets=layouts_with(Feature.OWN_DIRECTORIES, without=Feature.MEDIA_TYPES),
     after=("eve-volumes",),
     plan=plan,
 )

@@ -34,7 +34,7 @@ def device(tmp_path: Path) -> Device:
     return made
 
 
-@pytest.mark.parametrize("target", ["design", "5.7.1", "latest"])
+@pytest.mark.parametrize("target", ["design", "5.7.1"])
 def test_nothing_stays_in_the_clear(device: Device, target: str) -> None:
     """All three kinds go, certificates as well; of what has one digest one is kept."""
     assert left(device.do(target=target)) == {}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.eve.media_types import CONFIG, HEAD, INDEX, LAYER, MANIFEST, escaped, is_image, media_types
+from migrations.eve.media_types import CONFIG, INDEX, LAYER, MANIFEST, PEEK, escaped, is_image, media_types
 
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -81,17 +81,18 @@ def test_images() -> None:
         (b"KDMV", True),
         (b"vhdxfile", True),
         (b"conectix", True),
+        (b"hsqs", True),
         (bytes(510) + b"\x55\xaa", True),
         (bytes(1080) + b"\x53\xef", True),
         (bytes(32769) + b"CD001", True),
         (b"\x1f\x8b\x08", False),
         (b"", False),
-        (bytes(HEAD), False),
+        (bytes(PEEK), False),
     ],
 )
 def test_beginnings(head: bytes, *, known: bool) -> None:
     """Disk images are known by their first bytes."""
-    assert is_image(head[:HEAD]) == known
+    assert is_image(head[:PEEK]) == known
 
 
 def test_escaped() -> None:

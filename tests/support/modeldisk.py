@@ -505,6 +505,10 @@ class ModelDisk:
             raise _error(errno.EFBIG, path)
         return content
 
+    def head(self, path: str, size: int) -> bytes:
+        """See `Disk`."""
+        return self._live.nodes[self._need(path, Kind.FILE)].content[:size]
+
     def tail(self, path: str, size: int) -> bytes:
         """See `Disk`."""
         return self._live.nodes[self._need(path, Kind.FILE)].content[-size:]

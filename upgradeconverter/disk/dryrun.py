@@ -13,6 +13,7 @@ _READING = frozenset(
         "find",
         "entries",
         "read",
+        "head",
         "tail",
         "survey",
         "sha256",

@@ -96,6 +96,10 @@ class Disk(Protocol):
         """
         ...
 
+    def head(self, path: str, size: int) -> bytes:
+        """Return the first `size` bytes of a regular file, or all of it where it has no more."""
+        ...
+
     def tail(self, path: str, size: int) -> bytes:
         """Return the last `size` bytes of a regular file, or all of it where it has no more."""
         ...

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,16 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What is no regular file must not be waited for.
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How long somebody who is just writing a file in place is waited for, in seconds.
+_ALL = sys.maxsize
 _PAUSES = (0.01, 0.03, 0.1, 0.0)
+
+
+def _parts(fd: int, start: int, size: int) -> Iterator[bytes]:
+    """Yield what a file has from some place on, up to so many bytes."""
+    while size > 0 and (part := os.pread(fd, min(CHUNK, size), start)):
+        yield part
+        start += len(part)
+        size -= len(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +112,16 @@ class PosixDisk:
             time.sleep(pause)
         raise OSError(errno.EBUSY, "open for writing in another process", path)
 
+    def head(self, path: str, size: int) -> bytes:
+        """See `Disk.head`."""
+        with self._file(path) as fd:
+            return b"".join(_parts(fd, 0, size))
+
     def tail(self, path: str, size: int) -> bytes:
         """See `Disk.tail`."""
         with self._file(path) as fd:
             start = max(0, os.fstat(fd).st_size - size)
-            parts = []
-            while part := os.pread(fd, CHUNK, start):
-                parts.append(part)
-                start += len(part)
-            return b"".join(parts)
+            return b"".join(_parts(fd, start, _ALL))
 
     @contextmanager
     def _file(self, path: str) -> Iterator[int]:

@@ -33,6 +33,7 @@ class Slot:
         zone: protection.
         children: whether the scan also lists what lies directly inside directory entries.
         labels: whether the scan reads our own xattrs of the entries.
+        peek: how many bytes the scan reads of each file that it finds, from its beginning.
         whole: whether the directory itself is the one thing that the scan finds, with everything in it.
     """
 
@@ -46,6 +47,7 @@ class Slot:
     entry_mode: int | None = None
     children: bool = False
     labels: bool = False
+    peek: int = 0
     whole: bool = False
 
 

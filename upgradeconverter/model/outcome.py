@@ -34,6 +34,7 @@ class Reason(StrEnum):
     REWRITTEN = "Rewritten"
     NO_READER = "NoReader"
     CHECKPOINT_UNTRUSTED = "CheckpointUntrusted"
+    MEDIA_TYPE_UNKNOWN = "MediaTypeUnknown"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -137,6 +138,10 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
     Reason.CHECKPOINT_UNTRUSTED: (
         "The saved configuration is not signed by the controller as the settings require, so nothing is decided by it.",
         "Let the controller send its configuration again, or relax `checkpoint.signature`.",
+    ),
+    Reason.MEDIA_TYPE_UNKNOWN: (
+        "Nobody can say which media type it has to have in its name, and without one the running release downloads it again.",
+        "Remove it to reclaim its room.",
     ),
 }
 

@@ -75,10 +75,12 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
         return Skip(path=entry.path, reason=reason, detail=f"found a {entry.kind.value}")
     try:
         children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
+        files = [each.path for each in (entry, *children) if each.kind is Kind.FILE] if slot.peek else []
+        heads = {path: disk.head(path, slot.peek) for path in files}
     except OSError as error:
         return Skip(path=entry.path, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
     keys = {name: value for name, value in match.groupdict().items() if value is not None}
-    return Item(slot=slot.name, entry=entry, keys=keys, children=children)
+    return Item(slot=slot.name, entry=entry, keys=keys, children=children, heads=heads)
 
 
 def read_document(disk: Disk, path: str, limit: int) -> Document:

@@ -5,6 +5,7 @@ from upgradeconverter.packs.api import Pack, Phase
 from . import containerd, design_names, downloads, metadata, pairs, settings, stale_topics, typed, verified, volumes
 from .checkpoint import INPUTS, OPTIONS, read_checkpoint
 from .layouts import LAYOUTS
+from .places import OTHERS
 from .releases import DESIGN, ORDER
 
 PACK = Pack(
@@ -25,6 +26,7 @@ PACK = Pack(
         containerd.MIGRATION,
         design_names.MIGRATION,
     ),
+    others=OTHERS,
     options=OPTIONS,
     outside={"config": "/config", "eve": "/opt/zededa/etc"},
     default_target=DESIGN,

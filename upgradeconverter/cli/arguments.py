@@ -17,10 +17,11 @@ COMMANDS = {
     "confirm": "let a trial last: the old layout goes",
     "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
     "history": "list the runs, and what became of each item",
+    "usage": "show how much room state takes, by agent and place, and what could be reclaimed",
     "packs": "list the systems and layouts that can be converted",
 }
 # Commands that are not about one phase.
-_WHOLE = ("confirm", "rollback", "history", "packs")
+_WHOLE = ("confirm", "rollback", "history", "usage", "packs")
 
 
 class _Parser(argparse.ArgumentParser):

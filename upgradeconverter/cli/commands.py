@@ -19,6 +19,7 @@ from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WAITING
 from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
+from upgradeconverter.engine.usage import usage as rooms
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished, vault_problem
 from upgradeconverter.errors import EXIT_DEVIATIONS, TrialLostError
 from upgradeconverter.journal.log import Journal
@@ -151,6 +152,19 @@ def history(context: Context) -> None:
     context.report.warn(*problems)
 
 
+def usage(context: Context) -> None:
+    """Show how much room state takes, by agent and place."""
+    run = context.looking()
+    audit(run, context.report.phase)
+    skips = tuple(skip for plan in run.plans.values() for skip in plan.skips)
+    rows = rooms(run.session, skips)
+    report = context.report
+    report.error, report.warnings, report.items, report.skipped = None, [], [], []
+    totals = {name: sum(row[name] for row in rows) for name in ("files", "size", "allocated", "reclaimable")}
+    report.details = {"usage": rows, "in all": totals}
+    report.outcome, report.exit_status = Outcome.INFORMATION, 0
+
+
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "run": run,
     "plan": plan,
@@ -159,4 +173,5 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "confirm": confirm,
     "rollback": rollback,
     "history": history,
+    "usage": usage,
 }

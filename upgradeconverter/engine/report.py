@@ -210,6 +210,19 @@ def _item_text(item: dict[str, Any]) -> str:
     return f"{what} {item['reason']}" if item.get("reason") else what
 
 
+def _entry_text(entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return [entry]
+    if "agent" in entry:
+        return [f"{entry['agent']:<16} {entry['state']:<8} {entry['place'] or '/'}: {_room_text(entry)}"]
+    return _run_text(entry)
+
+
+def _room_text(room: dict[str, Any]) -> str:
+    text = f"{room['files']} files, {room['size']} bytes, {room['allocated']} allocated"
+    return f"{text}, {room['reclaimable']} could be reclaimed" if room["reclaimable"] else text
+
+
 def _details_text(details: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in details.items():
@@ -217,7 +230,9 @@ def _details_text(details: dict[str, Any]) -> list[str]:
             lines.append(f"  {name}: none")
         elif isinstance(value, list):
             lines.append(f"  {name}:")
-            lines += [f"    {line}" for entry in value for line in (_run_text(entry) if isinstance(entry, dict) else [entry])]
+            lines += [f"    {line}" for entry in value for line in _entry_text(entry)]
+        elif isinstance(value, dict):
+            lines.append(f"  {name}: {_room_text(value)}")
         else:
             lines.append(f"  {name}: {value}")
     return lines

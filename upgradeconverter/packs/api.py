@@ -191,6 +191,7 @@ class Pack:
         layouts: layout by label, for every label but the first (legacy) one.
         default_target: word used when neither the user nor the system says anything.
         release_files: absolute paths whose first line names the running release, first found wins.
+        others: places whose owner is known and which are never converted.
         options: what people may choose, each with all that it may be, the usual first.
         outside: directories outside of the root that are read, by name.
         vault: directory that phases with `needs_vault` need, relative to the root.
@@ -208,6 +209,7 @@ class Pack:
     inputs: tuple[Input, ...]
     read_checkpoint: Callable[[Mapping[str, Document], Mapping[str, str]], Checkpoint]
     release_files: tuple[str, ...] = ()
+    others: tuple[Slot, ...] = ()
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
     vault: str | None = None

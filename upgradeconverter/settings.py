@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         persist: root directory, None: the pack's own default.
         target: layout asked for, None: by the running system.
+        source: layout from which `packs show` leads to the target.
         trial: keep the old layout until the new one is confirmed.
         when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
         agents: (uid, gid) by owner agent; agents that are not named are root.
@@ -45,6 +46,7 @@ class Settings:
     persist: str | None = None
     pack: str = "eve"
     target: str | None = None
+    source: str | None = None
     dry_run: bool = False
     switched_off: bool = False
     strict: bool = False

@@ -33,6 +33,7 @@ MIGRATION = Migration(
     summary="The containerd store moves into the vault.",
     phase="post-vault",
     reads=(OLD_CONTAINERD,),
+    writes=(CONTAINERD,),
     targets=layouts_with(Feature.USER_CONTAINERD),
     plan=plan,
 )

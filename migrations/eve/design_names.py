@@ -44,6 +44,7 @@ MIGRATION = Migration(
     summary="Volumes with the design document's names take those of the EVE releases.",
     phase="post-vault",
     reads=(VAULT_VOLUMES, CLEAR_VOLUMES),
+    writes=(VAULT_VOLUMES, CLEAR_VOLUMES),
     targets=(Range(AFTER_DESIGN),),
     plan=plan,
 )

@@ -35,6 +35,7 @@ MIGRATION = Migration(
     summary="Downloads and verifications that are under way move to their agents' directories in the vault.",
     phase="post-vault",
     reads=(*PENDING_BY_TYPE, *VERIFYING_BY_TYPE),
+    writes=(DOWNLOADING, VERIFYING),
     targets=layouts_with(Feature.OWN_DIRECTORIES),
     after=("eve-verified",),
     plan=plan,

@@ -26,6 +26,7 @@ MIGRATION = Migration(
     summary="Metadata of applications moves from zedrouter to msrv.",
     phase="pre-vault",
     reads=(OLD_METADATA,),
+    writes=(METADATA,),
     targets=layouts_with(Feature.METADATA_OF_MSRV),
     plan=plan,
 )

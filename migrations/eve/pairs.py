@@ -87,6 +87,7 @@ MIGRATION = Migration(
     phase="pre-vault",
     reads=(PAIRS,),
     inputs=(_OLD,),
+    writes=(PAIRS_WITH_INTERFACE,),
     targets=layouts_with(Feature.PAIRS_WITH_INTERFACE),
     plan=plan,
 )

@@ -108,12 +108,12 @@ def has(label: str, feature: Feature) -> bool:
     )
 
 
-def layouts_with(feature: Feature, *, without: Feature | None = None) -> tuple[Range, ...]:
-    """Return the layouts that have something, and not something else, as ranges."""
+def layouts_with(*features: Feature, without: Feature | None = None) -> tuple[Range, ...]:
+    """Return the layouts that have one of several things, and not something else, as ranges."""
     ranges: list[Range] = []
     since = None
     for label in LABELS:
-        is_one = has(label, feature) and (without is None or not has(label, without))
+        is_one = any(has(label, feature) for feature in features) and (without is None or not has(label, without))
         if is_one and since is None:
             since = label
         elif not is_one and since is not None:

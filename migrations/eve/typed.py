@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.packs.api import DiskState, Migration, Move, Operation, Proposal, Reason, Skip
 
 from .config import DeviceConfig
-from .layouts import VERIFIED_BY_TYPE_PEEKED, VERIFIED_UNTYPED
+from .layouts import VERIFIED, VERIFIED_BY_TYPE_PEEKED, VERIFIED_UNTYPED
 from .media_types import escaped, is_image, media_types
 from .releases import Feature, layouts_with
 from .verified import move_file, move_of
@@ -59,6 +59,7 @@ MIGRATION = Migration(
     summary="Verified files move to the verifier's directory, with the digest and the media type in their names.",
     phase="post-vault",
     reads=(*VERIFIED_BY_TYPE_PEEKED, VERIFIED_UNTYPED),
+    writes=(VERIFIED,),
     targets=layouts_with(Feature.MEDIA_TYPES),
     after=("eve-volumes",),
     plan=plan,

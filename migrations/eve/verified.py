@@ -57,6 +57,7 @@ MIGRATION = Migration(
     summary="Verified files move to the verifier's directory, checked against the digest in their name.",
     phase="post-vault",
     reads=VERIFIED_BY_TYPE,
+    writes=(VERIFIED,),
     targets=layouts_with(Feature.OWN_DIRECTORIES, without=Feature.MEDIA_TYPES),
     after=("eve-volumes",),
     plan=plan,

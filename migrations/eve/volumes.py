@@ -92,6 +92,7 @@ MIGRATION = Migration(
     summary="Volumes of applications move to the vault or the clear area and take the volume's name.",
     phase="post-vault",
     reads=(IMAGES, PREPARED),
+    writes=(VAULT_VOLUMES, CLEAR_VOLUMES),
     targets=layouts_with(Feature.VAULT_VOLUMES),
     plan=plan,
 )

@@ -18,7 +18,7 @@ COMMANDS = {
     "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
     "history": "list the runs, and what became of each item",
     "usage": "show how much room state takes, by agent and place, and what could be reclaimed",
-    "packs": "list the systems and layouts that can be converted",
+    "packs": "list the systems and layouts that can be converted; `packs show NAME` all that there is to know of one",
 }
 # Commands that are not about one phase.
 _WHOLE = ("confirm", "rollback", "history", "usage", "packs")
@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-n", "--dry-run", action="store_const", const=True, help="audit only, without any effect")
     made.add_argument("-d", "--debug", action="store_true", help="log single steps too, on standard error")
     made.add_argument("--target", metavar="LAYOUT", help="layout to reach, default by the running system's release")
+    made.add_argument("--to", metavar="LAYOUT", dest="target", help="the same as --target")
+    made.add_argument("--from", metavar="LAYOUT", dest="source", help="packs show: where the way to the target begins")
     made.add_argument("--pack", metavar="NAME", help="system whose state this is, default eve")
     made.add_argument("--output", choices=("text", "json"), default="text", help="text for people, JSON for tools")
     made.add_argument("--strict", action="store_const", const=True, help="items left alone are a failure (status 1)")
@@ -64,12 +66,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def split_words(words: list[str], *, deep: bool = False) -> tuple[str, str]:
+def split_words(words: list[str], *, deep: bool = False, source: str | None = None) -> tuple[str, str]:
     """Return (command, phase); UsageError for a word that is neither, and for `deep` where nothing is compared."""
     command, phase = "run", "all"
     rest = list(words)
     if rest and rest[0] in COMMANDS:
         command = rest.pop(0)
+    shown = _pack_to_show(command, rest, source)
+    if shown:
+        return command, shown
     if rest and command in _WHOLE:
         message = f"expected no phase: {command} is about all of them; found {rest[0]!r}"
         raise UsageError(message)
@@ -85,3 +90,12 @@ def split_words(words: list[str], *, deep: bool = False) -> tuple[str, str]:
         message = f"expected --deep with verify only; found it with {command}"
         raise UsageError(message)
     return command, phase
+
+
+def _pack_to_show(command: str, rest: list[str], source: str | None) -> str:
+    """Return the pack that `packs show NAME` names, empty where that is not what was said."""
+    is_show = command == "packs" and rest[:1] == ["show"]
+    if source is not None and not is_show:
+        message = "expected --from with `packs show NAME` only"
+        raise UsageError(message)
+    return rest[1] if is_show and len(rest) == len(("show", "NAME")) else ""

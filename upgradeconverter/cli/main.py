@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log, preflight
 from upgradeconverter.cli import terminal
@@ -32,13 +32,14 @@ from upgradeconverter.errors import (
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs import find
+from upgradeconverter.packs.show import graph, in_words, path, table
 from upgradeconverter.settings import Settings, load
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from upgradeconverter.packs.api import Pack, Range
+    from upgradeconverter.packs.api import Pack
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     report = Report(command="run")
     try:
         arguments = parser().parse_intermixed_args(argv)
-        report.command, report.phase = split_words(arguments.words, deep=arguments.deep)
+        report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
         if arguments.debug:
             log.show_details()
         settings = load(_flags(arguments), os.environ, _kernel_command_line())
@@ -89,7 +90,7 @@ def _print(text: str) -> None:
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
-    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options")
+    names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options", "source")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -104,7 +105,7 @@ def _kernel_command_line() -> str:
 def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
     if report.command == "packs":
         report.outcome = Outcome.INFORMATION
-        report.details["packs"] = _packs(settings, report)
+        report.details |= _show(settings, report) if report.phase != "all" else {"packs": _packs(settings, report)}
         return
     if settings.switched_off and report.command == "run" and not settings.dry_run:
         report.warnings.append("switched off on the kernel command line")
@@ -166,6 +167,17 @@ def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:
     return {**dict.fromkeys(owners, (os.geteuid(), os.getegid())), **settings.agents}
 
 
+def _show(settings: Settings, report: Report) -> dict[str, Any]:
+    """Show one pack, or the way of a disk from one of its layouts to another."""
+    pack = find.load(report.phase, settings.pack_roots)
+    report.phase = "all"
+    if settings.source is None:
+        return {"layouts": list(pack.order.labels), "migrations": table(pack), "graph": graph(pack).split("\n")}
+    source, target = (pack.order.label_of(word) for word in (settings.source, settings.target or pack.order.labels[-1]))
+    report.source, report.target = source, target
+    return {"path": path(pack, source, target)}
+
+
 def _packs(settings: Settings, report: Report) -> list[str]:
     lines = []
     for name in find.names(settings.pack_roots):
@@ -176,9 +188,5 @@ def _packs(settings: Settings, report: Report) -> list[str]:
             continue
         default = f"default {pack.default_target} where the system names no release"
         lines.append(f"{name}: {pack.summary} Layouts: {', '.join(pack.order.labels)} ({default}).")
-        lines += [f"{name}: {m.id} ({m.phase}, {_words(m.targets)}): {m.summary}" for m in pack.migrations]
+        lines += [f"{name}: {m.id} ({m.phase}, {in_words(m.targets)}): {m.summary}" for m in pack.migrations]
     return lines
-
-
-def _words(targets: tuple[Range, ...]) -> str:
-    return ", ".join(f"{each.since} to before {each.until}" if each.until else f"since {each.since}" for each in targets)

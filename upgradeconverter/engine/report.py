@@ -213,9 +213,19 @@ def _item_text(item: dict[str, Any]) -> str:
 def _entry_text(entry: Any) -> list[str]:
     if not isinstance(entry, dict):
         return [entry]
+    if "summary" in entry:
+        return _migration_text(entry)
     if "agent" in entry:
         return [f"{entry['agent']:<16} {entry['state']:<8} {entry['place'] or '/'}: {_room_text(entry)}"]
     return _run_text(entry)
+
+
+def _migration_text(row: dict[str, Any]) -> list[str]:
+    way = f"{', '.join(row['reads']) or 'documents'} -> {', '.join(row['writes']) or 'nothing'}"
+    back = "" if row["reversible"] else "; cannot be taken back"
+    over = f"; no more: {row['ended']}" if "ended" in row else ""
+    first = f"{row['migration']} ({row['phase']}, {row['layouts']}{over}): {row['summary']}"
+    return [first, f"  {way} [{row['owner'] or '-'}{back}]"]
 
 
 def _room_text(room: dict[str, Any]) -> str:

@@ -162,6 +162,8 @@ class Migration:
         summary: one sentence for people.
         phase: name of the phase it belongs to.
         reads: slots that are scanned for it.
+        writes: slots that something is put into.
+        reversible: whether all of it can be taken back.
         inputs: what it gets as documents.
         names: slots that only its inputs name, given these by `Input.key`.
         ended: why it does not run for a layout behind the last of its targets; what it would work on is named with that.
@@ -177,6 +179,8 @@ class Migration:
     targets: tuple[Range, ...]
     plan: Callable[[DiskState], Proposal]
     after: tuple[str, ...] = ()
+    writes: tuple[Slot, ...] = ()
+    reversible: bool = True
     inputs: tuple[Input, ...] = ()
     names: Callable[[Mapping[str, Document]], tuple[Slot, ...]] | None = None
     ended: str = ""

@@ -51,7 +51,7 @@ _TAKEN_KEYS = Input(path=f"{INGESTED.directory}/authorized_keys.sha", limit=_LIM
 # The design came between releases, with the settings of those.
 _RELEASE_OF_DESIGN: Release = (5, 7, 0)
 _ENDED = "since 16.12.0, and in 14.5.4 and 16.0.1, EVE gets its settings anew at each boot"
-_MISSING = "missing"
+_MISSING, _LOCKED = "missing", "locked"
 _FROM_OLD, _TO_STATUS, _IMPORT, _DEFAULTS = "eve-global-config", "eve-config-map", "eve-config-import", "eve-config-defaults"
 
 
@@ -60,7 +60,8 @@ class _UnreadableError(Exception):
 
     def __init__(self, document: Document, problem: str) -> None:
         super().__init__(problem)
-        self.skip = Skip(path=document.path, reason=Reason.UNEXPECTED_CONTENT, detail=problem)
+        reason = Reason.VAULT_LOCKED if problem == _LOCKED else Reason.UNEXPECTED_CONTENT
+        self.skip = Skip(path=document.path, reason=reason, detail=problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from tests.packs.eve_device import Device
 from tests.support.disktree import capture, diff
 from tests.support.olddisk import left, unsynced
+from upgradeconverter.disk.posix import PosixDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,3 +184,14 @@ def test_trial(device: Device) -> None:
     assert settings(device)["timer.config.interval"] == 62
     device.do("confirm")
     assert device.files() == [STATUS]
+
+
+@pytest.mark.parametrize("locked", ["config", "status"])
+def test_locked(device: Device, monkeypatch: pytest.MonkeyPatch, locked: str) -> None:
+    """Settings behind a key that is not there only look absent: it is said, and nothing takes their place."""
+    state = PosixDisk.vault_state
+    (device.top / "persist" / locked).mkdir()
+    monkeypatch.setattr(PosixDisk, "vault_state", lambda disk, path: "locked" if path == locked else state(disk, path))
+    found = left(device.do())
+    assert set(found.values()) == {"VaultLocked"}
+    assert device.files() == []

@@ -173,7 +173,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One small input file as it was read: its bytes, or why there are none (`missing`, `not a regular file`, ...).
+    """One small input file as it was read: its bytes, or why there are none (`missing`, `locked`, `not a regular file`, ...).
 
     Attributes:
         mtime_ns: when it was last written to, as far as the clock was right then; 0 where there is none.

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from upgradeconverter.model.layout import Slot
 
 
+# What is wrong with a document that is not there, or cannot be.
+MISSING, LOCKED = "missing", "locked"
+
+
 def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]]:
     """Return what lies in the slots, and a skip for every entry that no rule recognises (D8)."""
     items: list[Item] = []
@@ -41,6 +45,9 @@ def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
         way = _way(disk, slot.directory)
         if way is None:
             return ()
+        if _is_locked(disk, way.path):
+            skips.append(Skip(path=way.path, reason=Reason.VAULT_LOCKED, detail="it is encrypted, and its key is not there"))
+            return ()
         if way.kind is Kind.DIRECTORY and slot.whole:
             return (way,)
         if way.kind is Kind.DIRECTORY:
@@ -53,14 +60,19 @@ def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
 
 
 def _way(disk: Disk, path: str) -> Entry | None:
-    """Return what lies at a path, or the first thing on the way there that is no directory; None when there is nothing."""
+    """Return what lies at a path, or the first thing on the way there that is no directory, or is locked; None for nothing."""
     parts = path.split("/")
     entry = None
     for length in range(1, len(parts) + 1):
         entry = disk.find("/".join(parts[:length]))
-        if entry is None or entry.kind is not Kind.DIRECTORY:
+        if entry is None or entry.kind is not Kind.DIRECTORY or _is_locked(disk, entry.path):
             break
     return entry
+
+
+def _is_locked(disk: Disk, path: str) -> bool:
+    """Return whether names below a directory only look absent, since they are encrypted and the key is not there."""
+    return disk.vault_state(path) == "locked"
 
 
 def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
@@ -87,7 +99,9 @@ def read_document(disk: Disk, path: str, limit: int) -> Document:
     """Read one small input file; what is wrong with it becomes part of the document, never an error."""
     entry = disk.find(path)
     if entry is None:
-        return Document(path=path, content=None, problem="missing")
+        way = _way(disk, path)
+        locked = way is not None and _is_locked(disk, way.path)
+        return Document(path=path, content=None, problem=LOCKED if locked else MISSING)
     if entry.kind is not Kind.FILE:
         return Document(path=path, content=None, problem=f"a {entry.kind.value}, not a regular file")
     try:

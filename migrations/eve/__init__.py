@@ -2,7 +2,7 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import containerd, design_names, downloads, metadata, pairs, settings, stale_topics, typed, verified, volumes
+from . import containerd, design_names, downloads, emptied, metadata, pairs, settings, stale_topics, typed, verified, volumes
 from .checkpoint import INPUTS, OPTIONS, read_checkpoint
 from .layouts import LAYOUTS
 from .places import OTHERS
@@ -19,6 +19,7 @@ PACK = Pack(
         pairs.MIGRATION,
         metadata.MIGRATION,
         stale_topics.MIGRATION,
+        *emptied.MIGRATIONS,
         volumes.MIGRATION,
         verified.MIGRATION,
         typed.MIGRATION,

@@ -31,7 +31,7 @@ PREPARED = Slot(
     pattern=CONTAINER_PATTERN,
     kind=Kind.DIRECTORY,
 )
-_OBJECT_TYPES = ("appImg", "baseOs", "cert")
+OBJECT_TYPES = ("appImg", "baseOs", "cert")
 VERIFIED_BY_TYPE = tuple(
     Slot(
         name=f"verified-{object_type}",
@@ -43,7 +43,7 @@ VERIFIED_BY_TYPE = tuple(
         kind=Kind.DIRECTORY,
         children=True,
     )
-    for object_type in _OBJECT_TYPES
+    for object_type in OBJECT_TYPES
 )
 
 
@@ -57,7 +57,7 @@ def _under_way(name: str, folder: str, owner: str) -> tuple[Slot, ...]:
             zone=Zone.PLAIN,
             pattern=r"(?s:.+)",
         )
-        for object_type in _OBJECT_TYPES
+        for object_type in OBJECT_TYPES
     )
 
 

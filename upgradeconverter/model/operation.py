@@ -138,12 +138,14 @@ class Retire:
     Attributes:
         whole: whether a directory goes with everything in it; else only an empty one goes.
         keeps: whether it is set aside, where a rollback finds it, since only the running system does not read it.
+        once_empty: whether it is a directory that goes where all that is in it does, and stays else, without a word.
     """
 
     source: str
     why: str
     whole: bool = False
     keeps: bool = False
+    once_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -331,6 +331,9 @@ def _ensure_directory(draft: Draft, base: Step, operation: EnsureDirectory) -> N
 
 
 def _retire(draft: Draft, base: Step, operation: Retire) -> None:
+    if operation.once_empty:
+        _retire_once_empty(draft, base, operation.source)
+        return
     entry = draft.source_entry(operation.source)
     if entry.kind is Kind.DIRECTORY and not operation.whole:
         draft.retire_folder(base, operation.source, leaving=())
@@ -339,6 +342,16 @@ def _retire(draft: Draft, base: Step, operation: Retire) -> None:
         draft.put_away(aside, operation.source, twin=None, why=Reason.NO_READER.value)
     else:
         draft.put_away(base, operation.source, twin=None, why=operation.why)
+
+
+def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
+    entry = draft.facts.entries.get(folder)
+    goes = {step.source for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
+    if entry is None or entry.kind is not Kind.DIRECTORY or folder in goes or folder in draft.facts.unreadable:
+        return
+    leaving = {f"{folder}/{name}" for name in draft.facts.trees[folder].top_names}
+    if leaving <= goes:
+        draft.retire_folder(base, folder, leaving=leaving)
 
 
 def _set_attributes(draft: Draft, base: Step, operation: SetAttributes) -> None:

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from upgradeconverter.packs.api import DiskState, Divergence, Migration, Move, Proposal
 
-from .layouts import CONTAINERD, OLD_CONTAINERD
-from .releases import Feature, layouts_with
+from .layouts import CASE, CONTAINERD, OLD_CASE, OLD_CONTAINERD
+from .releases import Feature, has, layouts_with
 
 
 def plan(state: DiskState) -> Proposal:
-    """Return the move of the store, if there is one."""
+    """Return the move of the store, if there is one: the design's own place is on the way to that of the releases."""
+    slot = CASE if has(state.target.label, Feature.CASE) else CONTAINERD
     moves = tuple(
         Move(
             source=item.path,
-            target=CONTAINERD.directory,
-            slot=CONTAINERD.name,
-            labels=(("owner", CONTAINERD.owner),),
+            target=slot.directory,
+            slot=slot.name,
+            labels=(("owner", slot.owner),),
             divergence=Divergence.TARGET,
         )
-        for item in state.in_slot(OLD_CONTAINERD.name)
+        for old in (OLD_CASE, OLD_CONTAINERD)
+        for item in state.in_slot(old.name)
+        if item.path != slot.directory
     )
     return Proposal(migration=MIGRATION.id, operations=moves)
 
@@ -32,8 +35,8 @@ MIGRATION = Migration(
     id="eve-containerd",
     summary="The containerd store moves into the vault.",
     phase="post-vault",
-    reads=(OLD_CONTAINERD,),
-    writes=(CONTAINERD,),
-    targets=layouts_with(Feature.USER_CONTAINERD),
+    reads=(OLD_CONTAINERD, OLD_CASE),
+    writes=(CONTAINERD, CASE),
+    targets=layouts_with(Feature.USER_CONTAINERD, Feature.CASE),
     plan=plan,
 )

@@ -118,6 +118,17 @@ OLD_CONTAINERD = Slot(
     kind=Kind.DIRECTORY,
     whole=True,
 )
+# The document wants the naming convention of containerd, and asks whether all of its store goes there: it only makes sense whole.
+CASE = Slot(name="case", directory="vault/case", owner="containerd", mode=0o711, zone=Zone.VAULT)
+OLD_CASE = Slot(
+    name="old-case",
+    directory="vault/case",
+    owner="containerd",
+    mode=0o711,
+    zone=Zone.VAULT,
+    kind=Kind.DIRECTORY,
+    whole=True,
+)
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
 
 OLD_CONFIG = Slot(
@@ -198,6 +209,7 @@ _SLOTS = {
     Feature.VAULT_VOLUMES: (VAULT_VOLUMES,),
     Feature.CLEAR_VOLUMES: (CLEAR, CLEAR_VOLUMES),
     Feature.OWN_DIRECTORIES: (VERIFIER, VERIFIED, VERIFYING, DOWNLOADER, DOWNLOADING),
+    Feature.CASE: (CASE,),
     Feature.USER_CONTAINERD: (CONTAINERD,),
 }
 

@@ -35,6 +35,7 @@ class Feature(StrEnum):
     MEDIA_TYPES = "media types in the names of verified files"
     PAIRS_WITH_INTERFACE = "numbers by network, application and interface"
     USER_CONTAINERD = "the users' containerd in P/vault/containerd"
+    CASE = "content-addressable storage in P/vault/case, as the design document has it"
     METADATA_OF_MSRV = "metadata of applications with msrv"
     STALE_TOPICS = "removal of topics that are not persistent any more"
 
@@ -62,6 +63,7 @@ _SPANS: dict[Feature, tuple[_Span, ...]] = {
     Feature.OWN_DIRECTORIES: (((5, 7, 1), None),),
     Feature.PAIRS_WITH_INTERFACE: (((7, 7, 0), None),),
     Feature.USER_CONTAINERD: (((7, 11, 0), None),),
+    Feature.CASE: (),
     Feature.MEDIA_TYPES: (
         ((9, 4, 11), (9, 5, 0)),
         ((10, 4, 9), (10, 5, 0)),
@@ -71,7 +73,7 @@ _SPANS: dict[Feature, tuple[_Span, ...]] = {
     Feature.METADATA_OF_MSRV: (((12, 5, 0), None),),
     Feature.STALE_TOPICS: (((17, 1, 0), None),),
 }
-_OF_DESIGN = frozenset({Feature.CONFIG_MAP, Feature.VAULT_VOLUMES, Feature.CLEAR_VOLUMES, Feature.OWN_DIRECTORIES})
+_OF_DESIGN = frozenset({Feature.CASE, Feature.CONFIG_MAP, Feature.VAULT_VOLUMES, Feature.CLEAR_VOLUMES, Feature.OWN_DIRECTORIES})
 
 _FIRSTS: tuple[Release, ...] = tuple(
     sorted({number for spans in _SPANS.values() for span in spans for number in span if number is not None})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.disktree import capture, diff
-from tests.support.olddisk import DIGEST, checked, make_disk, unsynced
+from tests.support.olddisk import TARGETS, checked, make_disk, unsynced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERIFIED = f"vault/verifier/verified/{DIGEST}"
+VERIFIED = TARGETS[2]
 
 
 def _link(top: Path) -> None:

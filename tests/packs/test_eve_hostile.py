@@ -38,7 +38,7 @@ from tests.packs.eve_words import (
     volume,
 )
 from tests.support.disktree import capture, diff
-from tests.support.olddisk import CONFIG, DIGEST, checked, contents, make_disk, unsynced
+from tests.support.olddisk import CONFIG, TARGETS, checked, contents, make_disk, unsynced
 from upgradeconverter.packs.api import Checkpoint, Move
 
 FILES = (f"{SHA1}-{APP}.qcow2", f"{SHA1}-{APP}#1.raw", f"{SHA2}-{OTHER_APP}", f"{SHA2}-{APP}")
@@ -166,7 +166,7 @@ def test_whole_conversion(config: bytes) -> None:
         status, document = checked("-p", top, "--target", "latest")
         assert (status, document["outcome"]) == (0, "done")
         assert not inside - contents(top)
-        assert (Path(top) / "vault/verifier/verified" / DIGEST).exists()
+        assert (Path(top) / TARGETS[2]).exists()
         assert checked("-p", top, "--target", "latest")[1]["outcome"] == "nothing-to-do"
         assert checked("rollback", "-p", top)[0] == 0
         assert diff(before, capture(top)) == ""

@@ -40,7 +40,7 @@ def test_each_migration() -> None:
     [
         ("5.3.0", "12.5.0", {"eve-global-config", "eve-metadata", "eve-verified-typed"}, {"eve-verified", "eve-stale-topics"}),
         ("5.7.0", "6.0.0", {"eve-config-map", "eve-verified"}, {"eve-pairs", "eve-config-import"}),
-        ("legacy", "design", {"eve-volumes"}, {"eve-design-names", "eve-containerd"}),
+        ("legacy", "design", {"eve-volumes"}, {"eve-design-names", "eve-pairs"}),
     ],
 )
 def test_way(source: str, target: str, wanted: set[str], unwanted: set[str]) -> None:

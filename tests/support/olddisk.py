@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 
 import upgradeconverter
+from migrations.eve.media_types import LAYER, escaped
 from tests.packs.eve_words import APP, OTHER_APP, SHA1, SHA2, V1, V2, app, device, drive, ref, response, volume
 from tests.support.disktree import capture
 from tests.support.dying import ProcessDeathError
@@ -39,12 +40,13 @@ CONFIG = response(
         volumes=[volume(V1), volume(V2)],
     ),
 )
-VERIFIED = b"verified content"
+# A disk image, as far as its beginning tells, so that its media type is known.
+VERIFIED = b"QFI\xfbverified content"
 DIGEST = hashlib.sha256(VERIFIED).hexdigest()
 IMAGE = f"img/{SHA1}-{APP}.qcow2"
 PREPARED = f"runx/pods/prepared/{SHA2}-{OTHER_APP}"
 VERIFIED_FOLDER = f"downloads/appImg.obj/verified/{DIGEST}"
-TARGETS = (f"vault/volumes/{V1}#0.qcow2", f"vault/volumes/{V2}#0.container", f"vault/verifier/verified/{DIGEST}")
+TARGETS = (f"vault/volumes/{V1}#0.qcow2", f"vault/volumes/{V2}#0.container", f"vault/verifier/verified/{DIGEST}.{escaped(LAYER)}")
 ENGINE = ".upgradeconverter"
 TIME = 1_594_000_000_000_000_000
 

@@ -91,8 +91,9 @@ def _check_entry(session: Session, slot: Slot, entry: Entry, *, deep: bool) -> l
         found.append(f"{entry.path}: not a name of slot {slot.name}")
     if slot.entry_mode is not None and entry.kind is Kind.FILE and entry.mode & ~slot.entry_mode & 0o222:
         found.append(f"{entry.path}: expected mode {slot.entry_mode:04o}, found {entry.mode:04o}")
-    if deep and slot.entry_mode is not None and entry.kind is Kind.FILE and re.fullmatch("[0-9a-f]{64}", entry.name):
+    claim = re.fullmatch(r"([0-9a-f]{64})(\..+)?", entry.name) if deep and slot.entry_mode is not None else None
+    if claim is not None and entry.kind is Kind.FILE:
         digest = session.disk.sha256(entry.path)
-        if digest != entry.name:
+        if digest != claim[1]:
             found.append(f"{entry.path}: expected the SHA-256 of its name, found {digest}")
     return found

@@ -26,7 +26,9 @@ _OF_DOWNLOADS = (
 )
 
 
-def _migration(name: str, phase: str, directories: tuple[str, ...], feature: Feature, after: tuple[str, ...]) -> Migration:
+def _migration(
+    name: str, phase: str, directories: tuple[str, ...], features: tuple[Feature, ...], after: tuple[str, ...]
+) -> Migration:
     def plan(_: DiskState) -> Proposal:
         retired = tuple(Retire(source=each, why="emptied", once_empty=True) for each in directories)
         return Proposal(migration=name, operations=retired)
@@ -36,7 +38,7 @@ def _migration(name: str, phase: str, directories: tuple[str, ...], feature: Fea
         summary="Directories that older releases used go once they are empty.",
         phase=phase,
         reads=(),
-        targets=layouts_with(feature),
+        targets=layouts_with(*features),
         after=after,
         plan=plan,
     )
@@ -44,16 +46,23 @@ def _migration(name: str, phase: str, directories: tuple[str, ...], feature: Fea
 
 MIGRATIONS = (
     _migration(
+        "eve-emptied-configuration",
+        "pre-vault",
+        (OLD_CONFIG.directory,),
+        (Feature.CONFIG_MAP, Feature.CONFIG_MAP_IN_STATUS),
+        ("eve-global-config",),
+    ),
+    _migration(
         "eve-emptied-settings",
         "pre-vault",
-        (OLD_CONFIG.directory, OLD_CONFIG_MAP.directory, "config"),
-        Feature.CONFIG_MAP_IN_STATUS,
-        ("eve-config-defaults",),
+        (OLD_CONFIG_MAP.directory, "config"),
+        (Feature.CONFIG_MAP_IN_STATUS,),
+        ("eve-config-defaults", "eve-emptied-configuration"),
     ),
-    _migration("eve-emptied-pairs", "pre-vault", (PAIRS.directory,), Feature.PAIRS_WITH_INTERFACE, ("eve-pairs",)),
-    _migration("eve-emptied-metadata", "pre-vault", (OLD_METADATA.directory,), Feature.METADATA_OF_MSRV, ("eve-metadata",)),
-    _migration("eve-emptied-volumes", "post-vault", _OF_VOLUMES, Feature.VAULT_VOLUMES, ("eve-volumes",)),
+    _migration("eve-emptied-pairs", "pre-vault", (PAIRS.directory,), (Feature.PAIRS_WITH_INTERFACE,), ("eve-pairs",)),
+    _migration("eve-emptied-metadata", "pre-vault", (OLD_METADATA.directory,), (Feature.METADATA_OF_MSRV,), ("eve-metadata",)),
+    _migration("eve-emptied-volumes", "post-vault", _OF_VOLUMES, (Feature.VAULT_VOLUMES,), ("eve-volumes",)),
     _migration(
-        "eve-emptied-downloads", "post-vault", _OF_DOWNLOADS, Feature.OWN_DIRECTORIES, ("eve-downloads", "eve-verified-typed")
+        "eve-emptied-downloads", "post-vault", _OF_DOWNLOADS, (Feature.OWN_DIRECTORIES,), ("eve-downloads", "eve-verified-typed")
     ),
 )

@@ -203,7 +203,8 @@ METADATA = Slot(
 _SLOTS = {
     Feature.CONFIG_MAP: (CONFIG_MAP,),
     Feature.CONFIG_MAP_IN_STATUS: (CONFIG_MAP_IN_STATUS, CONFIG_MAP),
-    Feature.INGESTED: (INGESTED, INGESTED_CONFIG),
+    # Before 8.8.0 EVE deletes what it has imported; from here that partition can only be read.
+    Feature.CONFIG_IMPORT: (INGESTED, INGESTED_CONFIG),
     Feature.PAIRS_WITH_INTERFACE: (PAIRS_WITH_INTERFACE,),
     Feature.METADATA_OF_MSRV: (METADATA,),
     Feature.VAULT_VOLUMES: (VAULT_VOLUMES,),

@@ -33,7 +33,7 @@ from upgradeconverter.packs.api import (
 from .config_items import SSH_KEY, ItemType, default_items, item_of, read_keys, read_map, read_old, write_map
 from .layouts import CONFIG_MAP, CONFIG_MAP_IN_STATUS, INGESTED, INGESTED_CONFIG, OLD_CONFIG, OLD_CONFIG_MAP
 from .pubsub import BACKUP
-from .releases import Feature, Release, has, layouts_with, read_release
+from .releases import DESIGN, Feature, Release, has, layouts_with, read_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,7 @@ _LIMIT = 1 << 20
 _OLD = Input(path=f"{OLD_CONFIG.directory}/{_FILE}", limit=_LIMIT)
 _MAP = Input(path=f"{CONFIG_MAP.directory}/{_FILE}", limit=_LIMIT)
 _MAP_IN_STATUS = Input(path=f"{CONFIG_MAP_IN_STATUS.directory}/{_FILE}", limit=_LIMIT)
+_BACKUP = Input(path=_MAP_IN_STATUS.path + BACKUP, limit=_LIMIT)
 _GIVEN_MAP = Input(path=f"GlobalConfig/{_FILE}", outside="config", limit=_LIMIT)
 _GIVEN_KEYS = Input(path="authorized_keys", outside="config", limit=_LIMIT)
 _BOOTSTRAP = Input(path="bootstrap-config.pb", outside="config")
@@ -94,13 +95,6 @@ def _release(state: DiskState) -> Release:
     return read_release(state.target.label) or _RELEASE_OF_DESIGN
 
 
-def _slot(state: DiskState) -> tuple[Input, Slot]:
-    """Return where a release has its map."""
-    if has(state.target.label, Feature.CONFIG_MAP_IN_STATUS):
-        return _MAP_IN_STATUS, CONFIG_MAP_IN_STATUS
-    return _MAP, CONFIG_MAP
-
-
 def _catching(plan: Callable[[DiskState], Proposal], name: str) -> Callable[[DiskState], Proposal]:
     def planned(state: DiskState) -> Proposal:
         try:
@@ -115,16 +109,34 @@ def _catching(plan: Callable[[DiskState], Proposal], name: str) -> Callable[[Dis
 
 
 def _plan_old(state: DiskState) -> Proposal:
-    old, new = state.documents[_OLD.key], state.documents[_MAP.key]
-    if not _is_there(old):
+    old, new, release = state.documents[_OLD.key], state.documents[_MAP.key], _release(state)
+    if _is_there(old):
+        rewrite = _to_map(old, _newest(old, new, _converted(old, release)), CONFIG_MAP, _MAP, OLD_CONFIG.directory)
+        return Proposal(migration=_FROM_OLD, operations=(rewrite,))
+    if _is_there(new) or state.target.label == DESIGN or has(state.target.label, Feature.CONFIG_MAP_IN_STATUS):
         return Proposal(migration=_FROM_OLD)
+    # Agents up to 5.14 wait for a map.
+    made = Write(target=_MAP.path, content=write_map(default_items(release), {}, {}), slot=CONFIG_MAP.name)
+    return Proposal(migration=_FROM_OLD, operations=(made,))
+
+
+def _newest(old: Document, new: Document, converted: bytes) -> tuple[bytes, bool]:
+    """Return what counts of two forms, and whether that is the new one's: the one that was written to last, if it says something.
+
+    A later map that a power cut left without its end is nothing that anybody has set (known defect 21).
+
+    Raises:
+        _UnreadableError: the new one is locked.
+    """
     if _is_there(new) and old.mtime_ns <= new.mtime_ns:
-        content = new.content
-        if content is None:
-            raise _UnreadableError(new, new.problem)
-    else:
-        content = _converted(old, _release(state))
-    return Proposal(migration=_FROM_OLD, operations=(_to_map(old, content, CONFIG_MAP, _MAP, OLD_CONFIG.directory),))
+        try:
+            _read(new)
+        except _UnreadableError as unreadable:
+            if unreadable.skip.reason is Reason.VAULT_LOCKED:
+                raise
+        else:
+            return new.content or b"", True
+    return converted, False
 
 
 def _converted(old: Document, release: Release) -> bytes:
@@ -139,11 +151,12 @@ def _converted(old: Document, release: Release) -> bytes:
     return write_map(known | {key: item for key, item in items.items() if key in known}, agents, {})
 
 
-def _to_map(source: Document, content: bytes, slot: Slot, target: Input, folder: str) -> Rewrite:
+def _to_map(source: Document, says: tuple[bytes, bool], slot: Slot, target: Input, folder: str) -> Rewrite:
     return Rewrite(
         source=source.path,
         target=target.path,
-        content=content,
+        content=says[0],
+        of_target=says[1],
         basis=source.digest,
         slot=slot.name,
         divergence=Divergence.SOURCE,
@@ -158,9 +171,8 @@ def _plan_map(state: DiskState) -> Proposal:
     old, new = state.documents[_MAP.key], state.documents[_MAP_IN_STATUS.key]
     if not _is_there(old):
         return Proposal(migration=_TO_STATUS)
-    newest = new if _is_there(new) and old.mtime_ns <= new.mtime_ns else old
-    _read(newest)
-    rewrite = _to_map(old, newest.content or b"", CONFIG_MAP_IN_STATUS, _MAP_IN_STATUS, CONFIG_MAP.directory)
+    _read(old)
+    rewrite = _to_map(old, _newest(old, new, old.content or b""), CONFIG_MAP_IN_STATUS, _MAP_IN_STATUS, CONFIG_MAP.directory)
     return Proposal(migration=_TO_STATUS, operations=(rewrite,))
 
 
@@ -197,7 +209,7 @@ def _note(given: Document, taken: Document, slot: Slot) -> tuple[Note, ...]:
 
 def _imported(state: DiskState, given: Document | None, keys: Document, notes: tuple[Note, ...]) -> tuple[Operation, ...]:
     current, slot = state.documents[_MAP_IN_STATUS.key], CONFIG_MAP_IN_STATUS
-    known = _read(current) if _is_there(current) else _Settings({}, {}, {})
+    known = _current(state) or _Settings({}, {}, {})
     settings = _read(given) if given is not None else known
     text = read_keys(keys.content or b"")
     if text and any(note.slot == INGESTED.name for note in notes):
@@ -206,6 +218,14 @@ def _imported(state: DiskState, given: Document | None, keys: Document, notes: t
     if not _is_there(current):
         return (Write(target=_MAP_IN_STATUS.path, content=settings.content, slot=slot.name, beside=notes),)
     return (_in_place(current, settings, slot, notes),)
+
+
+def _current(state: DiskState) -> _Settings | None:
+    """Return the settings that agents start with, since 8.3.1 from the companion of a file that is missing or empty."""
+    document, backup = state.documents[_MAP_IN_STATUS.key], state.documents[_BACKUP.key]
+    if backup.content and (document.content == b"" or not _is_there(document)):
+        return _read(backup)
+    return _read(document) if _is_there(document) else None
 
 
 def _in_place(document: Document, settings: _Settings, slot: Slot, notes: tuple[Note, ...] = ()) -> Rewrite:
@@ -219,18 +239,21 @@ def _in_place(document: Document, settings: _Settings, slot: Slot, notes: tuple[
 def _plan_defaults(state: DiskState) -> Proposal:
     document = state.documents[_MAP_IN_STATUS.key]
     defaults = default_items(_release(state))
-    if not _is_there(document):
+    settings = _current(state)
+    if settings is None:
         # Settings that cannot be read, or wait, are settings; whoever mends them must not find defaults in their place.
         if any(_is_there(state.documents[each.key]) for each in (_BOOTSTRAP, _OLD, _MAP)):
             return Proposal(migration=_DEFAULTS)
         content = write_map(defaults, {}, {})
         made = Write(target=_MAP_IN_STATUS.path, content=content, slot=CONFIG_MAP_IN_STATUS.name)
         return Proposal(migration=_DEFAULTS, operations=(made,))
-    settings = _read(document)
     if defaults.keys() <= settings.items.keys():
         return Proposal(migration=_DEFAULTS)
     full = _Settings(defaults | settings.items, settings.agents, settings.more)
-    return Proposal(migration=_DEFAULTS, operations=(_in_place(document, full, CONFIG_MAP_IN_STATUS),))
+    if _is_there(document):
+        return Proposal(migration=_DEFAULTS, operations=(_in_place(document, full, CONFIG_MAP_IN_STATUS),))
+    made = Write(target=_MAP_IN_STATUS.path, content=full.content, slot=CONFIG_MAP_IN_STATUS.name)
+    return Proposal(migration=_DEFAULTS, operations=(made,))
 
 
 # --- migrations ----------------------------------------------------------------------------------------------------------
@@ -264,7 +287,7 @@ MIGRATIONS = (
         summary="Settings and keys that the configuration partition brings are taken over once.",
         phase="pre-vault",
         reads=(),
-        inputs=(_GIVEN_MAP, _GIVEN_KEYS, _BOOTSTRAP, _TAKEN_MAP, _TAKEN_KEYS, _MAP_IN_STATUS),
+        inputs=(_GIVEN_MAP, _GIVEN_KEYS, _BOOTSTRAP, _TAKEN_MAP, _TAKEN_KEYS, _MAP_IN_STATUS, _BACKUP),
         writes=(CONFIG_MAP_IN_STATUS, INGESTED, INGESTED_CONFIG),
         targets=layouts_with(Feature.CONFIG_IMPORT),
         after=(_TO_STATUS,),
@@ -275,7 +298,7 @@ MIGRATIONS = (
         summary="Settings that the release has and nobody has set get their defaults.",
         phase="pre-vault",
         reads=(),
-        inputs=(_MAP_IN_STATUS, _BOOTSTRAP, _OLD, _MAP),
+        inputs=(_MAP_IN_STATUS, _BACKUP, _BOOTSTRAP, _OLD, _MAP),
         writes=(CONFIG_MAP_IN_STATUS,),
         targets=layouts_with(Feature.CONFIG_MAP_IN_STATUS),
         after=(_IMPORT,),

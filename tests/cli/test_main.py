@@ -170,7 +170,7 @@ def test_packs_lists_layouts_and_migrations() -> None:
     assert lines[0].startswith("eve: ")
     assert "Layouts: legacy, 5.1.0, design, 5.7.0, 5.7.1, " in lines[0]
     assert "(default design" in lines[0]
-    assert any(line.startswith("eve: eve-verified (post-vault, design to before 5.7.0, since 5.7.1): ") for line in lines)
+    assert any(line.startswith("eve: eve-verified-typed (post-vault, 9.4.11 to before 9.5.0, ") for line in lines)
 
 
 @pytest.mark.parametrize(

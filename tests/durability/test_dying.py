@@ -10,6 +10,7 @@ LOOKS = {
     "domain",
     "entries",
     "find",
+    "head",
     "is_immutable",
     "is_lived_in",
     "is_open",

@@ -426,7 +426,7 @@ def test_journal_of_a_newer_engine(top: Path, stop: tuple[RecordKind, str] | Non
             checked(*_arguments(top))
         journal = top / ENGINE / "journal"
         journal.write_bytes(_of_a_newer_engine(journal.read_bytes()))
-        (top / "img/later").write_bytes(b"")
+        (top / "later").write_bytes(b"")
         before = capture(str(top), engine=True)
         for words in ((), ("--trial",), ("rollback",), ("rollback", "-n"), ("confirm",), ("plan",), ("status",), ("verify",)):
             status, document = checked(*words, *_arguments(top))

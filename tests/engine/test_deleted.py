@@ -62,6 +62,7 @@ def test_deleted_after_a_death(tmp_path: Path, deleted: str, words: tuple[str, .
 def test_old_folder_is_gone(tmp_path: Path, folder: str) -> None:
     """When the folder to which something was to go back is gone that is named, and everything else goes back."""
     top = Path(make_disk(tmp_path / "persist"))
+    (top / folder / "nobody knows this").touch()
     _run(top)
     shutil.rmtree(top / folder)
     status, document = _run(top, "rollback")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,12 +285,14 @@ def test_copies_are_read_back(top: str, read_back: str, monkeypatch: pytest.Monk
 
 def test_false_digest_is_set_aside(top: str) -> None:
     """Content that is not what its name says goes to the quarantine, is told, and comes back with a rollback."""
-    (Path(top) / VERIFIED_FOLDER / "name of the download").write_bytes(b"something else")
+    (Path(top) / VERIFIED_FOLDER / "name of the download").write_bytes(b"QFI\xfbsomething else")
     before = capture(top)
     status, document = _run(top)
     assert (status, [skip["reason"] for skip in document["skipped"]]) == (0, ["DigestMismatch"])
     aside = capture(f"{top}/{ENGINE}/quarantine").values()
-    assert [entry["data"] for entry in aside if "data" in entry] == [[[0, "text", "something else"]]]
+    assert [entry["data"] for entry in aside if "data" in entry] == [
+        [[0, "base64", b64encode(b"QFI\xfbsomething else").decode()]]
+    ]
     assert not os.path.exists(f"{top}/vault/verifier/verified/{DIGEST}")
     assert _run(top, "rollback")[0] == 0
     assert diff(before, capture(top)) == ""

@@ -105,7 +105,7 @@ def test_taken_back(top: Path) -> None:
 @pytest.mark.parametrize("second", ["confirm", "rollback"])
 def test_digest_of_another_content(top: Path, second: str) -> None:
     """What does not have the digest in its name stays for the old system until the trial is confirmed, and is then set aside."""
-    (top / OLD[2]).write_bytes(b"damaged content")
+    (top / OLD[2]).write_bytes(b"QFI\xfbdamaged content")
     before = capture(str(top))
     document = _do(top, "--trial")[1]
     assert [(skip["path"], skip["reason"]) for skip in document["skipped"]] == [(OLD[2], "DigestMismatch")]

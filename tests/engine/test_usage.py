@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.support.cases import load_cases
 from tests.support.disktree import build
-from tests.support.olddisk import IMAGE, TARGETS, append, checked, make_disk, unsynced
+from tests.support.olddisk import IMAGE, TARGETS, append, checked, make_disk, unsynced, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +77,7 @@ def test_what_can_be_reclaimed(tmp_path: Path) -> None:
     """What no release reads, and what was set aside, only takes room."""
     make_disk(tmp_path / "persist")
     top = tmp_path / "persist"
+    write(top / "downloads/appImg.obj/verified" / hashlib.sha256(b"of no known kind").hexdigest() / "blob", b"of no known kind")
     rows = {row["place"]: row for row in _usage(top)["usage"]}
     assert rows["downloads/appImg.obj/verified"]["reclaimable"] > 0
     assert rows["img"]["reclaimable"] == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import trouble, vaults
 from tests.support.disktree import Tree, build, parse
+from upgradeconverter.packs.find import load as load_pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "hold_open": "",
     "damaged": "",
     "lock_vault": False,
+    "locked_directory": "",  # path of a directory with a key of its own, which is not there
     "restless": {},  # path, and the disk verb (`append` or `copy`) during which it is written to
     "meanwhile": [],  # paths that are written to after the first start, by whichever system knows them
     "interrupted": {},  # journal record before which an earlier start died, and the path that was written to after that
@@ -59,6 +61,12 @@ class Case:
         return parse((self.folder / "before.tree").read_text())
 
     @property
+    def outside(self) -> Tree:
+        """What lies outside of the root, in a directory for each of the names that the pack has for such a place."""
+        place = self.folder / "outside.tree"
+        return parse(place.read_text()) if place.exists() else {}
+
+    @property
     def vault(self) -> str:
         """Where the vault of the root lies on the disk."""
         return os.path.join(self.options["root"], "vault")
@@ -70,7 +78,10 @@ class Case:
     def starts(self, top: str) -> list[tuple[str, ...]]:
         """Return the arguments of each start that the case is about."""
         target = ("--target", self.options["target"]) if self.options["target"] else ()
-        return [(*words, "-p", self.root(top), *target) for words in self.options["starts"]]
+        names = load_pack(self.folder.parent.name).outside
+        places = (("--outside", f"{name}={_outside(top)}/{name}") for name in names)
+        outside = tuple(word for place in places for word in place)
+        return [(*words, "-p", self.root(top), *target, *outside) for words in self.options["starts"]]
 
     def meanwhile(self, top: str) -> None:
         """Write what somebody wrote between the first start and the second."""
@@ -132,14 +143,36 @@ def disk_of(case: Case, scratch: Path, vault: str) -> Iterator[str]:
                 vaults.encrypt(place, identifier)
             else:
                 stack.enter_context(vaults.mounted(f"{image}-vault", place, kind="xfs"))
+        own = _behind_its_own_key(case, top)
         build(tree, top)
+        _build_outside(case, top)
         stack.enter_context(trouble.release(str(scratch / "release"), case.options["release"]))
         _trouble(case, top, image, stack)
-        if case.options["lock_vault"] and identifier:
-            vaults.lock(top, identifier)
+        for key in (identifier if case.options["lock_vault"] else b"", own):
+            if key:
+                vaults.lock(top, key)
         before = os.umask(case.options["umask"])
         stack.callback(os.umask, before)
         yield top
+
+
+def _build_outside(case: Case, top: str) -> None:
+    os.makedirs(_outside(top))
+    build(case.outside, _outside(top))
+
+
+def _behind_its_own_key(case: Case, top: str) -> bytes:
+    if not case.options["locked_directory"]:
+        return b""
+    own = vaults.add_key(top, bytes(range(64, 128)))
+    place = os.path.join(top, case.options["locked_directory"])
+    os.makedirs(place)
+    vaults.encrypt(place, own)
+    return own
+
+
+def _outside(top: str) -> str:
+    return os.path.join(os.path.dirname(top), "outside")
 
 
 def _bulk(tree: Tree) -> bool:

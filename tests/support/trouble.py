@@ -95,7 +95,8 @@ def damage(image: str, top: str, path: str) -> None:
 
 
 def write_anew(place: str, text: str = "written anew\n") -> None:
-    """Write a file as if it had never been there before; always the same, so that results compare."""
+    """Write a file as if it had never been there, with the directory above it; always the same, so that results compare."""
+    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
     with open(place, "w", encoding="utf-8") as stream:
         stream.write(text)
     os.utime(place, ns=(1_600_000_000 * _SECOND, 1_600_000_000 * _SECOND))

@@ -190,7 +190,7 @@ def _bring_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Ski
     home = disk.domain(parent(source)).home
     base = replace(step, shape=Shape.CREATE, target=source, target_home=home, source=None, expected=None, twin=None)
     if step.made_of == "directory":
-        return replace(base, operation="EnsureDirectory", after=step.before, why="")
+        return replace(base, operation="EnsureDirectory", after=step.before, why="", once_empty=False)
     if step.twin is not None and disk.find(step.twin) is not None:
         added = tuple(name for name, digest in step.additions if _is(disk, f"{step.twin}/{name}", digest))
         after, source = step.before, step.twin

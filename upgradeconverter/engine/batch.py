@@ -71,6 +71,7 @@ class Batch:
             except StepRefusedError as refused:
                 self._drop(group, refused.reason, refused.detail)
         self._drop_idle_folders()
+        self._drop_occupied_folders()
 
     def groups(self) -> tuple[tuple[Step, ...], ...]:
         """Return what flips together or not at all; of what is shared by others each step stands for itself."""
@@ -94,8 +95,8 @@ class Batch:
             if step.group == 0 and step.shape is Shape.CREATE and step not in self.idle:
                 # A later wave may need it still.
                 self.idle += (step,)
-            # What was to make way is told of with what was to take its place.
-            known = reason if step.shape is not Shape.DISPLACE else None
+            # What was to make way is told of with what was to take its place, and what keeps a directory with that.
+            known = reason if step.shape is not Shape.DISPLACE and not step.once_empty else None
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=known, detail=detail)
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
@@ -112,6 +113,15 @@ class Batch:
         for step in folders:
             if step not in wanted and step in self.steps:
                 self._drop((step,), None, "nothing goes into it")
+
+    def _drop_occupied_folders(self) -> None:
+        """Leave directories alone that would only go if they were empty, and will not be."""
+        going = {step.source for step in self.steps if step.operation != "Copy" and not step.once_empty}
+        for step in (step for step in self.steps if step.once_empty):
+            if {entry.path for entry in self.work.disk.entries(step.source or "")} <= going:
+                going.add(step.source)
+            else:
+                self._drop((step,), None, f"{step.source} is not empty")
 
     def _stage_homes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(s.target_home for s in self.steps if s.shape in (Shape.COPY, Shape.CREATE)))
@@ -131,6 +141,7 @@ class Batch:
                 self._stage_group(group, manifests)
         self._check_what_makes_way()
         self._drop_idle_folders()
+        self._drop_occupied_folders()
         for names in self.work.names.values():
             self.work.disk.remove(names.folder)
         for step in self.steps:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOVED = (ItemStatus.DONE.value, ItemStatus.QUARANTINED.value)
 _OWN_COPY = "Copy"
+_EMPTIED = "Retire"
 
 
 @dataclass(slots=True)
@@ -53,7 +54,9 @@ class _Noted:
             self.there.pop(source or "", None)
         if status in _MOVED and source not in (None, target) and item.get("operation") != _OWN_COPY and not _stays(item):
             self.there.pop(source, None)
-            self.emptied[source] = item
+            # An older release makes its directories anew at every boot, so only what lies in them tells anything.
+            if item.get("operation") != _EMPTIED or target is not None:
+                self.emptied[source] = item
 
 
 def _stays(item: dict[str, Any]) -> bool:

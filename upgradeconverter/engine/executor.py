@@ -249,7 +249,7 @@ class Executor:
             refused = handlers.set_aside(self.work, step)
         is_gone = step.target is not None and not handlers.is_still_published(self.work, step)
         status = ItemStatus.LEFT if step.shape is Shape.RETIRE or is_gone else known.status
-        return replace(known, status=status, reason=refused.reason, detail=refused.detail)
+        return replace(known, status=status, reason=None if step.once_empty else refused.reason, detail=refused.detail)
 
     def _unchanged(self) -> tuple[tuple[str, int, int], ...]:
         """Return the times of homes in which only the engine's own came and went: nothing shall tell of it."""

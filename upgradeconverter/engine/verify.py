@@ -50,7 +50,7 @@ def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tu
     if carried != target:
         found.append(f"the disk is noted as layout {carried}, expected {target}")
     for plan in plans:
-        steps = [step for step in plan.steps if step.shape is not Shape.CREATE and step.source is not None]
+        steps = [s for s in plan.steps if s.shape is not Shape.CREATE and s.source is not None and not s.once_empty]
         found += [f"{step.source}: not converted yet {_way(step)}" for step in steps]
     return tuple(found)
 

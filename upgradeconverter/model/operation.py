@@ -90,6 +90,7 @@ class Rewrite:
     Attributes:
         basis: SHA-256 of what the source said when this was decided.
         divergence: what becomes of source and target where another file is at the target.
+        of_target: whether the content is made of what is at the target, so that the source is what does not count.
         also_retire: see `Move`; files are set aside as well.
         beside: what is written with it, or not at all.
     """
@@ -100,6 +101,7 @@ class Rewrite:
     basis: str
     slot: str
     divergence: Divergence = Divergence.ASK
+    of_target: bool = False
     also_retire: tuple[str, ...] = ()
     beside: tuple[Note, ...] = ()
 

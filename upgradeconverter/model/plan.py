@@ -107,6 +107,7 @@ class Step:
         expected: precondition on the source.
         sha256: digest that the content must have.
         keeps: for RETIRE, whether what is put away is set aside for people instead of being deleted; `why` is then the reason.
+        once_empty: for RETIRE, whether it is a directory that stays without a word unless it turns out to be empty and unused.
         divergence: what becomes of a source that was written to while a trial waited, as was the target.
         takes_back: for DISPLACE of what a trial made: `transaction/group` of the steps that no longer count for that.
         twin: for RETIRE, where the same content lies under its new name; for a file put inside a directory that is renamed
@@ -134,6 +135,7 @@ class Step:
     omissions: tuple[str, ...] = ()
     twin: str | None = None
     keeps: bool = False
+    once_empty: bool = False
     divergence: Divergence = Divergence.ASK
     takes_back: str = ""
     why: str = ""

@@ -85,4 +85,6 @@ def _joined(first: _Made, second: Rewrite) -> _Made:
     kept = tuple(path for path in beside if path not in (first.source, second.target))
     is_in_place = second.source == second.target
     divergence = first.divergence if is_in_place else second.divergence
-    return replace(second, source=first.source, basis=first.basis, also_retire=kept, beside=notes, divergence=divergence)
+    of_target = first.of_target if is_in_place else second.of_target
+    whole = replace(second, source=first.source, basis=first.basis, also_retire=kept, beside=notes)
+    return replace(whole, divergence=divergence, of_target=of_target)

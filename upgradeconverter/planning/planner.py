@@ -259,7 +259,8 @@ def _rewrite(draft: Draft, base: Step, operation: Rewrite) -> None:
     if source == target:
         return
     aside = replace(base, operation="SetAside", divergence=operation.divergence, keeps=True)
-    draft.put_away(aside, source, twin=target, why=Reason.REWRITTEN.value)
+    why = Reason.DIVERGED if operation.of_target else Reason.REWRITTEN
+    draft.put_away(aside, source, twin=target, why=why.value)
     for path in operation.also_retire:
         _retire_beside(draft, base, path, (source, *operation.also_retire))
 
@@ -273,7 +274,7 @@ def _takes_place(draft: Draft, base: Step, operation: Rewrite) -> bool:
     if is_there and source != target and operation.divergence is Divergence.TARGET:
         return False
     if is_there:
-        draft.displace(base, target, Reason.REWRITTEN if source == target else Reason.DIVERGED)
+        draft.displace(base, target, Reason.REWRITTEN if source == target or operation.of_target else Reason.DIVERGED)
     return True
 
 
@@ -351,7 +352,7 @@ def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
         return
     leaving = {f"{folder}/{name}" for name in draft.facts.trees[folder].top_names}
     if leaving <= goes:
-        draft.retire_folder(base, folder, leaving=leaving)
+        draft.retire_folder(replace(base, once_empty=True), folder, leaving=leaving)
 
 
 def _set_attributes(draft: Draft, base: Step, operation: SetAttributes) -> None:

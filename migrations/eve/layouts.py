@@ -66,31 +66,35 @@ VERIFIED_BY_TYPE_PEEKED = tuple(replace(slot, name=f"{slot.name}-peeked", peek=P
 PENDING_BY_TYPE = _under_way("pending", "pending", "downloader")
 VERIFYING_BY_TYPE = _under_way("verifying", "verifier", "verifier")
 
-# Entries keep their modes: the readers (domainmgr, qemu) differ between releases.
+# Only agents with ids of their own need anything of this: in EVE itself all are root.
+_ATTACHES, _MEASURES = ("domainmgr",), ("volumemgr",)
 VAULT_VOLUMES = Slot(
     name="vault-volumes",
     directory="vault/volumes",
     owner="volumemgr",
+    readers=_ATTACHES,
     mode=0o700,
     zone=Zone.VAULT,
     pattern=VOLUME_PATTERN,
     labels=True,
 )
-CLEAR = Slot(name="clear", directory="clear", owner="volumemgr", mode=0o700, zone=Zone.CLEAR)
+CLEAR = Slot(name="clear", directory="clear", owner="volumemgr", readers=_ATTACHES, mode=0o700, zone=Zone.CLEAR)
 CLEAR_VOLUMES = Slot(
     name="clear-volumes",
     directory="clear/volumes",
     owner="volumemgr",
+    readers=_ATTACHES,
     mode=0o700,
     zone=Zone.CLEAR,
     pattern=VOLUME_PATTERN,
     labels=True,
 )
-VERIFIER = Slot(name="verifier", directory="vault/verifier", owner="verifier", mode=0o700, zone=Zone.VAULT)
+VERIFIER = Slot(name="verifier", directory="vault/verifier", owner="verifier", readers=_MEASURES, mode=0o700, zone=Zone.VAULT)
 VERIFIED_UNTYPED = Slot(
     name="verified-untyped",
     directory="vault/verifier/verified",
     owner="verifier",
+    readers=_MEASURES,
     mode=0o700,
     zone=Zone.VAULT,
     pattern=rf"{DIGEST_PATTERN}(?P<type>\..+)?",
@@ -101,13 +105,20 @@ VERIFIED = Slot(
     name="verified",
     directory="vault/verifier/verified",
     owner="verifier",
+    readers=_MEASURES,
     mode=0o700,
     zone=Zone.VAULT,
     entry_mode=0o400,
 )
-DOWNLOADING = Slot(name="downloading", directory="vault/downloader/pending", owner="downloader", mode=0o700, zone=Zone.VAULT)
-VERIFYING = Slot(name="verifying", directory="vault/verifier/verifier", owner="verifier", mode=0o700, zone=Zone.VAULT)
-DOWNLOADER = Slot(name="downloader", directory="vault/downloader", owner="downloader", mode=0o700, zone=Zone.VAULT)
+DOWNLOADING = Slot(
+    name="downloading", directory="vault/downloader/pending", owner="downloader", readers=_MEASURES, mode=0o700, zone=Zone.VAULT
+)
+VERIFYING = Slot(
+    name="verifying", directory="vault/verifier/verifier", owner="verifier", readers=_MEASURES, mode=0o700, zone=Zone.VAULT
+)
+DOWNLOADER = Slot(
+    name="downloader", directory="vault/downloader", owner="downloader", readers=_MEASURES, mode=0o700, zone=Zone.VAULT
+)
 
 OLD_CONTAINERD = Slot(
     name="old-containerd",

@@ -30,6 +30,7 @@ def test_each_migration() -> None:
         "reads": ["img", "runx/pods/prepared"],
         "writes": ["vault/volumes", "clear/volumes"],
         "owner": "volumemgr",
+        "readers": "domainmgr",
         "reversible": True,
         "summary": "",
     }

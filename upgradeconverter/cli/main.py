@@ -29,6 +29,7 @@ from upgradeconverter.errors import (
     UnknownPhaseError,
     UpgradeConverterError,
 )
+from upgradeconverter.model.layout import access
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Trial
 from upgradeconverter.packs import find
@@ -161,6 +162,11 @@ def _options(settings: Settings, pack: Pack) -> Mapping[str, str]:
 
 def _agents(settings: Settings, pack: Pack) -> Mapping[str, tuple[int, int]]:
     """Return who owns what; for somebody else than root it is themselves, unless the settings say otherwise."""
+    for slot in (slot for layout in pack.layouts.values() for slot in layout.slots):
+        try:
+            access(slot, settings.agents)
+        except ValueError as error:
+            raise BadSettingError("agents", f"file {settings.file}", str(error), "several") from error
     if gives_away():
         return settings.agents
     owners = {slot.owner for layout in pack.layouts.values() for slot in layout.slots}

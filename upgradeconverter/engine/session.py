@@ -101,9 +101,10 @@ class Session:
                 raise EngineFolderError(path, kind.value, entry.kind.value)
 
     def unknown_agents(self) -> tuple[str, ...]:
-        """Return a sentence for each agent in the settings that owns nothing in any layout of the pack."""
-        owners = {slot.owner for layout in self.pack.layouts.values() for slot in layout.slots}
-        return tuple(f"agent {name!r} in the settings owns nothing" for name in sorted(set(self.agents) - owners))
+        """Return a sentence for each agent in the settings that no layout of the pack has."""
+        slots = [slot for layout in self.pack.layouts.values() for slot in layout.slots]
+        known = {slot.owner for slot in slots} | {reader for slot in slots for reader in slot.readers}
+        return tuple(f"agent {name!r} in the settings owns and reads nothing" for name in sorted(set(self.agents) - known))
 
     def target_label(self) -> str:
         """Return the layout to be reached.

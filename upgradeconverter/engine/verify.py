@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.engine.places import JOURNAL, QUARANTINE, WAITING, folder_of
 from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.layout import Zone
+from upgradeconverter.model.layout import Access, Zone, access
 from upgradeconverter.model.plan import Shape
 
 if TYPE_CHECKING:
@@ -76,21 +76,29 @@ def vault_problem(session: Session) -> str:
 
 
 def _check_attributes(session: Session, slot: Slot, entry: Entry) -> list[str]:
-    owner = session.agents.get(slot.owner, (0, 0))
-    found = []
+    theirs, found = access(slot, session.agents), []
+    mode = theirs.granted(slot.mode, Kind.DIRECTORY)
     if entry.mode & 0o022:
-        found.append(f"{slot.directory}: writable by others than {slot.owner} (mode {entry.mode:04o}, expected {slot.mode:04o})")
-    if (entry.uid, entry.gid) != owner:
-        found.append(f"{slot.directory}: expected owner {owner[0]}:{owner[1]} ({slot.owner}), found {entry.uid}:{entry.gid}")
-    return found
+        found.append(f"{slot.directory}: writable by others than {slot.owner} (mode {entry.mode:04o}, expected {mode:04o})")
+    if (entry.uid, entry.gid) != (theirs.uid, theirs.gid):
+        found.append(f"{slot.directory}: expected owner {theirs.uid}:{theirs.gid} ({slot.owner}), found {entry.uid}:{entry.gid}")
+    return found + _check_readable(slot, theirs, entry)
+
+
+def _check_readable(slot: Slot, theirs: Access, entry: Entry) -> list[str]:
+    if entry.kind not in (Kind.DIRECTORY, Kind.FILE) or (theirs.granted(entry.mode, entry.kind) == entry.mode):
+        return []
+    return [f"{entry.path}: not readable by {', '.join(slot.readers)} (mode {entry.mode:04o}, group {entry.gid})"]
 
 
 def _check_entry(session: Session, slot: Slot, entry: Entry, *, deep: bool) -> list[str]:
     found = []
     if slot.pattern is not None and not re.fullmatch(slot.pattern, entry.name):
         found.append(f"{entry.path}: not a name of slot {slot.name}")
+    theirs = access(slot, session.agents)
     if slot.entry_mode is not None and entry.kind is Kind.FILE and entry.mode & ~slot.entry_mode & 0o222:
-        found.append(f"{entry.path}: expected mode {slot.entry_mode:04o}, found {entry.mode:04o}")
+        found.append(f"{entry.path}: expected mode {theirs.granted(slot.entry_mode, entry.kind):04o}, found {entry.mode:04o}")
+    found += _check_readable(slot, theirs, entry)
     claim = re.fullmatch(r"([0-9a-f]{64})(\..+)?", entry.name) if deep and slot.entry_mode is not None else None
     if claim is not None and entry.kind is Kind.FILE:
         digest = session.disk.sha256(entry.path)

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from upgradeconverter.model.entry import Kind
+
 if TYPE_CHECKING:
-    from upgradeconverter.model.entry import Kind
+    from collections.abc import Mapping
+
+_ROOT = 0
+_READABLE, _SEARCHABLE = 0o040, 0o050
 
 
 class Zone(StrEnum):
@@ -28,6 +33,7 @@ class Slot:
         pattern: regular expression that a whole entry name must match; None: the slot is only a directory.
         kind: what the entries must be; None: files and directories.
         owner: the agent that alone may write here.
+        readers: agents that have to look into it; where they have ids of their own they do so by the group.
         mode: permission bits of the directory itself.
         entry_mode: permission bits of entries put here; None keeps what each has.
         zone: protection.
@@ -40,6 +46,7 @@ class Slot:
     name: str
     directory: str
     owner: str
+    readers: tuple[str, ...] = ()
     mode: int
     zone: Zone
     pattern: str | None = None
@@ -49,6 +56,34 @@ class Slot:
     labels: bool = False
     peek: int = 0
     whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Whose a slot and what is put there is: the owner writes, and where it is shared the group reads."""
+
+    uid: int
+    gid: int
+    is_shared: bool = False
+
+    def granted(self, mode: int, kind: Kind) -> int:
+        """Return permission bits together with those that readers need."""
+        needed = _SEARCHABLE if kind is Kind.DIRECTORY else _READABLE
+        return mode | needed if self.is_shared else mode
+
+
+def access(slot: Slot, agents: Mapping[str, tuple[int, int]]) -> Access:
+    """Return whose a slot is, given the ids of agents; who is not named there is root, who reads anyway.
+
+    Raises:
+        ValueError: its readers are in several groups, and a directory has only one.
+    """
+    uid, gid = agents.get(slot.owner, (_ROOT, _ROOT))
+    groups = {ids[1] for ids in (agents.get(reader, (_ROOT, _ROOT)) for reader in slot.readers) if ids[0] not in (_ROOT, uid)}
+    if len(groups) > 1:
+        message = f"{', '.join(slot.readers)} read {slot.directory} and need one group"
+        raise ValueError(message)
+    return Access(uid=uid, gid=groups.pop(), is_shared=True) if groups else Access(uid=uid, gid=gid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ def _row(migration: Migration) -> dict[str, Any]:
         "reads": _directories(migration.reads),
         "writes": _directories(migration.writes),
         "owner": ", ".join(sorted({slot.owner for slot in migration.writes})),
+        "readers": ", ".join(sorted({reader for slot in migration.writes for reader in slot.readers})),
         "reversible": migration.reversible,
         "summary": migration.summary,
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
+from upgradeconverter.model.layout import Access, access
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Precondition, Shape, Step
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.entry import Domain, Entry
     from upgradeconverter.model.layout import Layout
 
-_DEFAULT_FOLDER_MODE = 0o700
+_DEFAULT_FOLDER_MODE, _DEFAULT_FILE_MODE = 0o700, 0o600
 
 
 class CannotError(Exception):
@@ -155,16 +156,25 @@ class Draft:
         """Return owner and mode of a directory that is to be made."""
         slot = next((s for s in self.layout.slots if s.directory == path), None)
         owner = slot or self.layout.owner_of(path)
-        uid, gid = self.agents.get(owner.owner if owner else "", (0, 0))
+        theirs = access(owner, self.agents) if owner is not None else Access(uid=0, gid=0)
         mode = slot.mode if slot else _DEFAULT_FOLDER_MODE
-        return Attributes(mode=mode, uid=uid, gid=gid)
+        return Attributes(mode=theirs.granted(mode, Kind.DIRECTORY), uid=theirs.uid, gid=theirs.gid)
 
-    def attributes_in_slot(self, name: str, kind: Kind, labels: tuple[tuple[str, str], ...]) -> Attributes:
-        """Return owner, mode and labels of what is put into a slot."""
+    def attributes_in_slot(self, name: str, entry: Entry, labels: tuple[tuple[str, str], ...] = ()) -> Attributes:
+        """Return owner, mode and labels of an entry that is put into a slot."""
         slot = self.layout.slot(name)
-        uid, gid = self.agents.get(slot.owner, (0, 0))
-        mode = slot.entry_mode if kind is not Kind.DIRECTORY else None
-        return Attributes(mode=mode, uid=uid, gid=gid, labels=labels)
+        theirs = access(slot, self.agents)
+        declared = slot.entry_mode if entry.kind is not Kind.DIRECTORY else None
+        mode = theirs.granted(entry.mode if declared is None else declared, entry.kind)
+        is_kept = declared is None and (not theirs.is_shared or entry.kind is Kind.SYMLINK)
+        return Attributes(mode=None if is_kept else mode, uid=theirs.uid, gid=theirs.gid, labels=labels)
+
+    def attributes_of_new(self, name: str) -> Attributes:
+        """Return owner and mode of a file that is made in a slot."""
+        slot = self.layout.slot(name)
+        theirs = access(slot, self.agents)
+        mode = _DEFAULT_FILE_MODE if slot.entry_mode is None else slot.entry_mode
+        return Attributes(mode=theirs.granted(mode, Kind.FILE), uid=theirs.uid, gid=theirs.gid)
 
     def remember(self, content: bytes) -> str:
         """Keep the bytes of a small file; returns their SHA-256."""

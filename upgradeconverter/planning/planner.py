@@ -154,7 +154,7 @@ def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
         draft.from_source(base, operation.source),
         target=operation.target,
         target_home=target_domain.home,
-        after=draft.attributes_in_slot(operation.slot, entry.kind, operation.labels),
+        after=draft.attributes_in_slot(operation.slot, entry, operation.labels),
         sha256=operation.sha256,
         divergence=operation.divergence,
         shape=Shape.RENAME if rename else Shape.COPY,
@@ -231,7 +231,7 @@ def _copy(draft: Draft, base: Step, operation: Copy) -> None:
             made_of="copy",
             target=operation.target,
             target_home=domain.home,
-            after=draft.attributes_in_slot(operation.slot, entry.kind, ()),
+            after=draft.attributes_in_slot(operation.slot, entry),
         ),
     )
 
@@ -289,13 +289,11 @@ def _write_beside(draft: Draft, base: Step, notes: Iterable[Note]) -> None:
 
 
 def _write_anew(draft: Draft, base: Step, note: Note) -> None:
-    after = draft.attributes_in_slot(note.slot, Kind.FILE, ())
-    after = replace(after, mode=0o600 if after.mode is None else after.mode)
     domain = draft.prepare_parent(base, note.target)
     draft.claimed[note.target] = ("", base.group)
     why, size = draft.remember(note.content), len(note.content)
     made = replace(base, shape=Shape.CREATE, made_of="file", target=note.target, target_home=domain.home)
-    draft.add(replace(made, after=after, why=why, size=size))
+    draft.add(replace(made, after=draft.attributes_of_new(note.slot), why=why, size=size))
 
 
 def _retire_beside(draft: Draft, base: Step, path: str, leaving: tuple[str, ...]) -> None:
@@ -310,8 +308,7 @@ def _retire_beside(draft: Draft, base: Step, path: str, leaving: tuple[str, ...]
 
 
 def _write(draft: Draft, base: Step, operation: Write) -> None:
-    after = draft.attributes_in_slot(operation.slot, Kind.FILE, ())
-    after = replace(after, mode=0o600 if after.mode is None else after.mode)
+    after = draft.attributes_of_new(operation.slot)
     _create(draft, base, operation.target, "file", draft.remember(operation.content), after)
     _write_beside(draft, base, operation.beside)
 
@@ -357,7 +354,7 @@ def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
 
 def _set_attributes(draft: Draft, base: Step, operation: SetAttributes) -> None:
     entry = draft.source_entry(operation.target)
-    after = draft.attributes_in_slot(operation.slot, entry.kind, ())
+    after = draft.attributes_in_slot(operation.slot, entry)
     domain = draft.facts.domains[above(operation.target)]
     draft.add(
         replace(

@@ -2,7 +2,20 @@
 
 from upgradeconverter.packs.api import Pack, Phase
 
-from . import containerd, design_names, downloads, emptied, metadata, pairs, settings, stale_topics, typed, verified, volumes
+from . import (
+    containerd,
+    design_names,
+    downloads,
+    emptied,
+    metadata,
+    pairs,
+    settings,
+    stale_topics,
+    typed,
+    unsealed,
+    verified,
+    volumes,
+)
 from .checkpoint import INPUTS, OPTIONS, read_checkpoint
 from .layouts import LAYOUTS
 from .places import OTHERS
@@ -19,6 +32,7 @@ PACK = Pack(
         pairs.MIGRATION,
         metadata.MIGRATION,
         stale_topics.MIGRATION,
+        unsealed.MIGRATION,
         *emptied.MIGRATIONS,
         volumes.MIGRATION,
         verified.MIGRATION,
@@ -28,7 +42,7 @@ PACK = Pack(
         design_names.MIGRATION,
     ),
     others=OTHERS,
-    options=OPTIONS,
+    options={**OPTIONS, **unsealed.OPTIONS},
     outside={"config": "/config", "eve": "/opt/zededa/etc"},
     default_target=DESIGN,
     inputs=INPUTS,

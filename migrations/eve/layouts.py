@@ -211,6 +211,26 @@ METADATA = Slot(
     name="metadata", directory="status/msrv/AppInstMetaData", owner="msrv", mode=0o700, zone=Zone.PLAIN, entry_mode=0o600
 )
 
+# Where the state lies that is needed after an update before the device is attested, as the design document has it.
+PORTS = Slot(
+    name="ports",
+    directory="status/nim/DevicePortConfigList",
+    owner="nim",
+    mode=0o700,
+    zone=Zone.PLAIN,
+    whole=True,
+)
+UNSEALED = Slot(
+    name="unsealed",
+    directory="unsealed-vault",
+    owner="vaultmgr",
+    mode=0o700,
+    zone=Zone.UNSEALED,
+    kind=Kind.DIRECTORY,
+    whole=True,
+)
+UNSEALED_NIM = Slot(name="unsealed-nim", directory="unsealed-vault/nim", owner="nim", mode=0o700, zone=Zone.UNSEALED)
+
 _SLOTS = {
     Feature.CONFIG_MAP: (CONFIG_MAP,),
     Feature.CONFIG_MAP_IN_STATUS: (CONFIG_MAP_IN_STATUS, CONFIG_MAP),
@@ -226,7 +246,10 @@ _SLOTS = {
 }
 
 LAYOUTS = {
-    label: Layout(label=label, slots=tuple(slot for feature, slots in _SLOTS.items() if has(label, feature) for slot in slots))
+    label: Layout(
+        label=label,
+        slots=(UNSEALED_NIM, *(slot for feature, slots in _SLOTS.items() if has(label, feature) for slot in slots)),
+    )
     for label in LABELS
 }
 

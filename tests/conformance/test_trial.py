@@ -74,7 +74,7 @@ def _old_as_it_was(case: Case, before: Tree, now: Tree, shared: set[str]) -> str
     """
     old = _under_one_name(case.at_rest(before))
     new = {path: entry for path, entry in _under_one_name(case.at_rest(now)).items() if path in old}
-    free = dict.fromkeys(shared, SHARED) | {path.rpartition("/")[0]: ("mtime", "atime") for path in now.keys() - before.keys()}
+    free = dict.fromkeys(shared, SHARED) | {path.rpartition("/")[0]: ("mtime", "atime") for path in now.keys() - old.keys()}
     for path, names in free.items():
         for tree in (old, new):
             if path in tree:
@@ -91,10 +91,9 @@ def _waiting(documents: list[dict[str, Any]], top: str) -> tuple[set[str], set[s
 
 
 def _made_way(documents: list[dict[str, Any]], prefix: str) -> set[str]:
-    """Return what was there under a new name, and the folders that held it; it made way, and only a rollback gives it back."""
+    """Return what had to make way, for only a rollback gives it back; each ends in a slash."""
     items = (item for document in documents for item in document["items"] if item["transfer"] == "displace")
-    paths = {f"{prefix}{item['source']}" for item in items}
-    return paths | {path.rpartition("/")[0] for path in paths}
+    return {f"{prefix}{item['source']}/" for item in items}
 
 
 def _is_one(top: str, one: str, other: str) -> bool:
@@ -113,7 +112,8 @@ def test_trial_confirmed(case: Case, vault: str, tmp_path: Path) -> None:
         linked, new = _waiting(documents, case.root(top))
         prefix = f"{case.options['root']}/" if case.options["root"] else ""
         assert {f"{prefix}{path}" for path in new} <= tried.keys()
-        kept = {path: entry for path, entry in before.items() if path not in _made_way(documents, prefix)}
+        gone = _made_way(documents, prefix)
+        kept = {path: entry for path, entry in before.items() if not any(f"{path}/".startswith(each) for each in gone)}
         assert _old_as_it_was(case, kept, tried, {f"{prefix}{path}" for path in linked}) == ""
 
         _try(case, top)

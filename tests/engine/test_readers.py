@@ -62,7 +62,7 @@ def _places(top: Path) -> list[tuple[Path, int, int]]:
     owners = {"vault/downloader": (DOWNLOADER, VOLUMEMGR), "vault/verifier": (VERIFIER, VOLUMEMGR)}
     owners |= {"vault/volumes": (VOLUMEMGR, DOMAINMGR), "clear/volumes": (VOLUMEMGR, DOMAINMGR)}
     found = [(top / place, *who) for place, who in owners.items() if (top / place).exists()]
-    found += [(each, *who) for place, *who in found for each in place.iterdir()]
+    found += [(each, owner, reader) for place, owner, reader in found for each in place.iterdir()]
     verified = top / "vault/verifier/verified"
     return found + [(each, VERIFIER, VOLUMEMGR) for each in (verified.iterdir() if verified.exists() else ())]
 

@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "hold_open": "",
     "damaged": "",
     "lock_vault": False,
+    "encrypted": "",  # path of a directory that a real vault has beside it, behind the same key
     "locked_directory": "",  # path of a directory with a key of its own, which is not there
     "restless": {},  # path, and the disk verb (`append` or `copy`) during which it is written to
     "meanwhile": [],  # paths that are written to after the first start, by whichever system knows them
@@ -138,12 +139,11 @@ def disk_of(case: Case, scratch: Path, vault: str) -> Iterator[str]:
         if vault == "fscrypt":
             identifier = vaults.add_key(top)
         if case.vault in tree and vault != "plain":
-            os.makedirs(place)
             if vault == "fscrypt":
-                vaults.encrypt(place, identifier)
+                _encrypt(place, identifier)
             else:
                 stack.enter_context(vaults.mounted(f"{image}-vault", place, kind="xfs"))
-        own = _behind_its_own_key(case, top)
+        own = _encrypt_others(case, top, identifier)
         build(tree, top)
         _build_outside(case, top)
         stack.enter_context(trouble.release(str(scratch / "release"), case.options["release"]))
@@ -161,14 +161,20 @@ def _build_outside(case: Case, top: str) -> None:
     build(case.outside, _outside(top))
 
 
-def _behind_its_own_key(case: Case, top: str) -> bytes:
+def _encrypt_others(case: Case, top: str, identifier: bytes) -> bytes:
+    """Make the directories that are encrypted besides the vault; returns the key of what is to be locked."""
+    if identifier and case.options["encrypted"]:
+        _encrypt(f"{top}/{case.options['encrypted']}", identifier)
     if not case.options["locked_directory"]:
         return b""
     own = vaults.add_key(top, bytes(range(64, 128)))
-    place = os.path.join(top, case.options["locked_directory"])
-    os.makedirs(place)
-    vaults.encrypt(place, own)
+    _encrypt(f"{top}/{case.options['locked_directory']}", own)
     return own
+
+
+def _encrypt(place: str, identifier: bytes) -> None:
+    os.makedirs(place)
+    vaults.encrypt(place, identifier)
 
 
 def _outside(top: str) -> str:

@@ -217,8 +217,9 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
         target=None,
         why="made by the run",
     )
-    if step.made_of == "file" and step.why and entry.kind is Kind.FILE and disk.sha256(target) != step.why:
-        # Somebody has gone on with it.
+    is_changed = step.made_of == "file" and step.why and entry.kind is Kind.FILE and disk.sha256(target) != step.why
+    if is_changed or (step.operation == "Relocate" and step.made_of == "copy"):
+        # Somebody has gone on with it, or may have, by the link.
         base = replace(base, operation="SetAside", keeps=True, why=Reason.DIVERGED.value)
     identity = Precondition(
         identity=entry.identity, kind=entry.kind.value, size=entry.size, mtime_ns=entry.mtime_ns, fingerprint=""

@@ -161,8 +161,11 @@ class Session:
 
     def checkpoint(self) -> Checkpoint:
         """Read and decode the device's own configuration."""
-        usual = {name: values[0] for name, values in self.pack.options.items()}
-        return self.pack.read_checkpoint(self._documents(self.pack.inputs), usual | dict(self.options))
+        return self.pack.read_checkpoint(self._documents(self.pack.inputs), self.chosen())
+
+    def chosen(self) -> Mapping[str, str]:
+        """Return what counts of each of the pack's options."""
+        return {name: values[0] for name, values in self.pack.options.items()} | dict(self.options)
 
     def _documents(self, inputs: Iterable[Input]) -> dict[str, Document]:
         documents: dict[str, Document] = {}
@@ -202,7 +205,13 @@ class Session:
             found.extend(skips)
             folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
             documents = composition.seen(self._documents(migration.inputs), folders)
-            state = DiskState(target=self.layout(), checkpoint=checkpoint, inventory=inventory, documents=documents)
+            state = DiskState(
+                target=self.layout(),
+                checkpoint=checkpoint,
+                inventory=inventory,
+                documents=documents,
+                options=self.chosen(),
+            )
             with self._blaming(migration.id):
                 composition.add(migration.plan(state), documents)
         proposals = composition.proposals

@@ -21,6 +21,7 @@ class Zone(StrEnum):
     PLAIN = "plain"
     CLEAR = "clear"
     VAULT = "vault"
+    UNSEALED = "unsealed vault"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,20 @@ class Rewrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocate:
+    """Copy a directory to another place, set it aside, and leave a relative link for readers that know no other name."""
+
+    source: str
+    target: str
+    slot: str
+
+    @property
+    def destination(self) -> str:
+        """What the link says."""
+        return "../" * self.source.count("/") + self.target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """Make a symbolic link; the destination is relative and stays inside the root."""
 
@@ -158,7 +172,7 @@ class SetAttributes:
     slot: str
 
 
-Operation = Move | Copy | Write | Rewrite | Link | EnsureDirectory | Retire | SetAttributes
+Operation = Move | Copy | Write | Rewrite | Relocate | Link | EnsureDirectory | Retire | SetAttributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from upgradeconverter.model.operation import (
     Note,
     Operation,
     Proposal,
+    Relocate,
     Retire,
     Rewrite,
     SetAttributes,
@@ -68,6 +69,7 @@ __all__ = [
     "Proposal",
     "Range",
     "Reason",
+    "Relocate",
     "Retire",
     "Rewrite",
     "SetAttributes",
@@ -136,12 +138,14 @@ class DiskState:
         checkpoint: the device's own configuration.
         inventory: what lies in the slots that the migration reads.
         documents: what the migration's inputs say, by `Input.key`; of a directory, by that, a slash and the name.
+        options: what was chosen of the pack's options.
     """
 
     target: Layout
     checkpoint: Checkpoint
     inventory: Inventory
     documents: Mapping[str, Document] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def documents_in(self, directory: Input) -> dict[str, Document]:
         """Return the documents of an input that is a directory, by name."""

@@ -23,6 +23,7 @@ from upgradeconverter.model.operation import (
     Note,
     Operation,
     Proposal,
+    Relocate,
     Retire,
     Rewrite,
     SetAttributes,
@@ -236,6 +237,20 @@ def _copy(draft: Draft, base: Step, operation: Copy) -> None:
     )
 
 
+def _relocate(draft: Draft, base: Step, operation: Relocate) -> None:
+    entry = draft.source_entry(operation.source)
+    draft.check_free(operation.target)
+    domain = draft.prepare_parent(base, operation.target)
+    _check_copy(draft, operation.source, draft.facts.domains[above(operation.source)], domain)
+    copied = replace(draft.from_source(base, operation.source), shape=Shape.CREATE, made_of="copy", target=operation.target)
+    after = draft.attributes_in_slot(operation.slot, entry)
+    draft.add(replace(copied, target_home=domain.home, after=after))
+    draft.displace(base, operation.source, Reason.REWRITTEN)
+    link = replace(base, shape=Shape.CREATE, made_of="symlink", target=operation.source, why=operation.destination)
+    draft.add(replace(link, target_home=draft.facts.domains[above(operation.source)].home, after=Attributes()))
+    draft.claimed |= {operation.target: (operation.source, base.group), operation.source: ("", base.group)}
+
+
 def _create(draft: Draft, base: Step, target: str, made_of: str, why: str, after: Attributes) -> None:
     draft.check_free(target)
     domain = draft.prepare_parent(base, target)
@@ -379,6 +394,8 @@ def _lower(draft: Draft, base: Step, operation: Operation) -> None:  # noqa: C90
             _write(draft, base, operation)
         case Rewrite():
             _rewrite(draft, base, operation)
+        case Relocate():
+            _relocate(draft, base, operation)
         case Link():
             _link(draft, base, operation)
         case EnsureDirectory():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.operation import Copy, Move, Retire, Rewrite, Write
+from upgradeconverter.model.operation import Copy, Move, Relocate, Retire, Rewrite, Write
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _look_at(disk: Disk, facts: Facts, operation: Operation, *, copies: bool) ->
         for path in operation.also_retire:
             _learn(disk, facts, path)
             _walk(disk, facts, path)
-    if isinstance(operation, Move | Copy | Retire | Rewrite):
+    if isinstance(operation, Move | Copy | Retire | Rewrite | Relocate):
         closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
         _walk(disk, facts, operation.source, closely=closely)
     if isinstance(operation, Rewrite):

@@ -7,13 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tests.support.olddisk import checked, write
 from upgradeconverter.engine.states import TRANSITIONS
-from upgradeconverter.errors import EXIT_STATUSES
+from upgradeconverter.errors import EXIT_DONE, EXIT_STATUSES
 from upgradeconverter.journal.decide import Verdict, decide, presence
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import CATALOGUE
 from upgradeconverter.model.plan import Shape
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -37,6 +42,18 @@ def test_durability_states() -> None:
     _, diagram, _ = re.split(r"<!-- /?states -->", text)
     drawn = re.findall(r"^    (\w+) --> (\w+): (\w+)$", diagram, re.MULTILINE)
     assert sorted(drawn) == sorted((source.name, target.name, trigger) for trigger, source, target in TRANSITIONS)
+
+
+def test_example_of_a_pack_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small pack in the guide is whole: its key moves to the safe."""
+    text = (ROOT / "migrations" / "README.md").read_text(encoding="utf-8")
+    code = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert code is not None
+    write(tmp_path / "packs/example/__init__.py", code[1].encode())
+    write(tmp_path / "disk/keys/front.key", b"key")
+    monkeypatch.setenv("UPGRADECONVERTER_PACK_ROOT", str(tmp_path / "packs"))
+    assert checked("-p", str(tmp_path / "disk"), "--pack", "example")[0] == EXIT_DONE
+    assert (tmp_path / "disk/safe/keys/front").read_bytes() == b"key"
 
 
 def test_help_lists_exit_statuses() -> None:

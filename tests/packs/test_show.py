@@ -26,6 +26,8 @@ def test_each_migration() -> None:
     assert rows["eve-volumes"] | {"summary": ""} == {
         "migration": "eve-volumes",
         "phase": "post-vault",
+        "first": "design",
+        "last": "latest",
         "layouts": "since design",
         "reads": ["img", "runx/pods/prepared"],
         "writes": ["vault/volumes", "clear/volumes"],

@@ -42,6 +42,8 @@ def _row(migration: Migration) -> dict[str, Any]:
     return {
         "migration": migration.id,
         "phase": migration.phase,
+        "first": migration.targets[0].since,
+        "last": f"before {migration.targets[-1].until}" if migration.targets[-1].until else "latest",
         "layouts": in_words(migration.targets),
         "reads": _directories(migration.reads),
         "writes": _directories(migration.writes),

@@ -28,11 +28,11 @@ class Claim:
 
 
 def claims_of(config: DeviceConfig) -> tuple[Claim, ...]:
-    """Return all claims of a configuration, by application and position; what has no digest can claim nothing."""
+    """Return all claims of a configuration, by application and position."""
     found: list[Claim] = []
     for app in config.apps:
         found.extend(_by_drive(config, app) if app.drives else _by_reference(config, app))
-    return tuple(claim for claim in found if claim.digest)
+    return tuple(found)
 
 
 def _by_reference(config: DeviceConfig, app: App) -> list[Claim]:

@@ -1,7 +1,8 @@
 """Pairs legacy files with the claims of the configuration. Pure.
 
 Per application and digest: first the file of exactly the purge generation that a claim expects, then, for claims that
-found none, the file without a counter (known defects 6 and 7). What fits twice is never guessed.
+found none, the file without a counter (known defects 6 and 7). A container's directory that is named by its application alone is
+the one container which that has, unless a later release has made another directory for it. What fits twice is never guessed.
 """
 
 from __future__ import annotations
@@ -31,10 +32,16 @@ def match(items: Iterable[Item], claims: Iterable[Claim], apps: Iterable[str]) -
     """
     known = set(apps)
     wanted: dict[tuple[str, str], list[Claim]] = {}
+    claims = tuple(claims)
     for claim in claims:
-        wanted.setdefault((claim.app, claim.digest), []).append(claim)
+        if claim.digest:
+            wanted.setdefault((claim.app, claim.digest), []).append(claim)
     groups: dict[tuple[str, str], list[Item]] = {}
+    by_app: list[Item] = []
     for item in items:
+        if "digest" not in item.keys:
+            by_app.append(item)
+            continue
         groups.setdefault((read_uuid(item.keys["app"]) or "", item.keys["digest"].lower()), []).append(item)
     pairs: list[Pair] = []
     skips: list[Skip] = []
@@ -46,7 +53,25 @@ def match(items: Iterable[Item], claims: Iterable[Claim], apps: Iterable[str]) -
             unowned = f"application {app} has no drive with this image"
             detail = unowned if key[0] in known else f"application {app} is not in the configuration"
             skips += _skip(group, Reason.NO_OWNER_IN_CONFIG, detail)
+    taken = {claim: item for item, claim in pairs}
+    for item in by_app:
+        _match_by_app(item, [claim for claim in claims if _is_container_of(claim, item)], taken, pairs, skips)
     return pairs, skips
+
+
+def _is_container_of(claim: Claim, item: Item) -> bool:
+    return claim.form == "container" and claim.app == read_uuid(item.keys["app"])
+
+
+def _match_by_app(item: Item, claims: Sequence[Claim], taken: dict[Claim, Item], pairs: list[Pair], skips: list[Skip]) -> None:
+    """Resolve a directory that says nothing but whose it is."""
+    if not claims:
+        detail = f"application {item.keys['app']} has no container in the configuration"
+        skips += _skip([item], Reason.NO_OWNER_IN_CONFIG, detail)
+    elif len(claims) == 1 and claims[0] in taken:
+        skips += _skip([item], Reason.STALE_GENERATION, f"a later release has made {taken[claims[0]].path} for it")
+    else:
+        _pair([item], claims, pairs, skips)
 
 
 def _match_group(group: list[Item], claims: list[Claim], pairs: list[Pair], skips: list[Skip]) -> None:

@@ -1,8 +1,8 @@
 """How legacy EVE names its volumes, as strict, anchored grammar.
 
-VM volumes in `img` are `<digest>-<app uuid>[#<purge counter>].<format>`, containers in `runx/pods/prepared` the same
-without a format (EVE 3.x to 5.6). Digest and UUID come in either case. EVE's own converter does not anchor its
-patterns, so leftovers such as `.qcow2.tmp` pass for volumes there (known defect 14).
+VM volumes in `img` are `<digest>-<app uuid>[#<purge counter>].<format>`; containers in `runx/pods/prepared` the same without a
+format (EVE 5.4 to 5.6), or only the application's UUID (EVE 5.0 to 5.3). Digest and UUID come in either case. EVE's own
+converter does not anchor its patterns, so leftovers such as `.qcow2.tmp` pass for volumes there (known defect 14).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _UINT32 = (
 _OLD = rf"(?P<digest>{_HEX}+)-(?P<app>{_UUID})(?:#(?P<purge>{_UINT32}))?"
 
 VM_PATTERN = rf"{_OLD}\.(?P<format>{'|'.join(FORMATS)})"
-CONTAINER_PATTERN = _OLD
+# A directory that is named by the application alone has no counter either.
+CONTAINER_PATTERN = rf"(?:(?P<digest>{_HEX}+)-)?(?P<app>{_UUID})(?(digest)(?:#(?P<purge>{_UINT32}))?)"
 VOLUME_PATTERN = rf"(?P<volume>{_UUID})#(?P<generation>[0-9]+)(?:\.(?P<format>{'|'.join(FORMATS)}))?"
 DIGEST_PATTERN = rf"(?P<digest>{_HEX}{{64}})"
 

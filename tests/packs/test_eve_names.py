@@ -71,9 +71,9 @@ def test_strangers_among_vm_volumes(name: str) -> None:
     assert re.fullmatch(IMAGES.pattern or "", name) is None
 
 
-@pytest.mark.parametrize("name", [f"{OLD}.old", f"{OLD}#3.foo", APP, f"{OLD}.container", f"{OLD}#"])
+@pytest.mark.parametrize("name", [f"{OLD}.old", f"{OLD}#3.foo", f"{APP}#2", f"{APP}.old", f"{OLD}.container", f"{OLD}#"])
 def test_strangers_among_containers(name: str) -> None:
-    """A prepared directory's name ends with the application or the counter; the oldest ones name no digest."""
+    """A prepared directory's name ends with the application or the counter; the oldest ones have only the application."""
     assert re.fullmatch(PREPARED.pattern or "", name) is None
 
 

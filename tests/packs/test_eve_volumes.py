@@ -216,6 +216,23 @@ CASES = [
         device(ONE, app([drive()], [ref()], uuid=OTHER_APP)),
         {f"{OLD1}.raw": AMBIGUOUS, f"{SHA1}-{OTHER_APP}.qcow2": AMBIGUOUS},
     ),
+    Case("named by its application", device(app([drive("", "CONTAINER")], [ref()])), {APP: vault(V1, "container")}),
+    Case(
+        "named by its application, beside a disk",
+        device(app([drive(), drive(SHA2, "CONTAINER")], [ref(), ref(V2)])),
+        {APP.upper(): vault(V2, "container"), f"{OLD1}.qcow2": vault(V1, "qcow2")},
+    ),
+    Case(
+        "named by its application, and a later one",
+        device(app([drive(form="CONTAINER")], [ref()])),
+        {APP: STALE, OLD1: vault(V1, "container")},
+    ),
+    Case(
+        "named by an application of two containers",
+        device(app([drive(form="CONTAINER"), drive(SHA2, "CONTAINER")], [ref(), ref(V2)])),
+        {APP: AMBIGUOUS},
+    ),
+    Case("named by an application without containers", device(ONE), {APP: UNOWNED, OTHER_APP: UNOWNED}),
     Case(
         "one application twice",
         device(ONE, app([drive()], [ref(V2)])),

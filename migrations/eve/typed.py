@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 def plan(state: DiskState) -> Proposal:
     """Return a move, or another name, for every verified file whose type is known."""
     old = [item for slot in VERIFIED_BY_TYPE_PEEKED for item in state.in_slot(slot.name)]
-    here = [item for item in state.in_slot(VERIFIED_UNTYPED.name) if "type" not in item.keys]
-    types = _types([*old, *here], state.checkpoint.content)
+    # What has its name already still tells of others, which an interrupted run may have left.
+    there = state.in_slot(VERIFIED_UNTYPED.name)
+    here = [item for item in there if "type" not in item.keys]
+    types = _types([*old, *there], state.checkpoint.content)
     operations: list[Operation] = []
     skips: list[Skip] = []
     for wanted in (*map(move_of, old), *(move_file(item.entry, item.keys["digest"].lower()) for item in here)):

@@ -128,15 +128,18 @@ def fake_vault() -> Iterator[FakeVault]:
 
 
 @contextmanager
-def stopping(stop: tuple[RecordKind, str] | None) -> Iterator[None]:
-    """Let the body stop dead `before` or `after` a record of one kind is written to the journal."""
-    append = Journal.append
+def stopping(stop: tuple[RecordKind, str] | None, *, skip: int = 0) -> Iterator[None]:
+    """Let the body stop dead `before` or `after` a record of one kind is written to the journal, the first but `skip`."""
+    append, seen = Journal.append, 0
 
     def appending(journal: Journal, txid: str, kind: RecordKind, payload: dict[str, Any]) -> None:
-        if stop == (kind, "before"):
+        nonlocal seen
+        is_it = stop is not None and stop[0] is kind and seen == skip
+        seen += stop is not None and stop[0] is kind
+        if is_it and stop == (kind, "before"):
             raise ProcessDeathError
         append(journal, txid, kind, payload)
-        if stop == (kind, "after"):
+        if is_it:
             raise ProcessDeathError
 
     with pytest.MonkeyPatch.context() as patch:

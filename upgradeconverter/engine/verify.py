@@ -47,7 +47,8 @@ def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tu
     if is_trial_lost(session.disk, view):
         found.append(f"{WAITING}: a trial waits to be confirmed, but nothing of it is in {JOURNAL}")
     carried, target = session.carried_label(), session.target_label()
-    if carried != target:
+    # Where nothing was ever to be done nothing is noted, and only what lies there tells.
+    if carried != target and session.stamp() is not None:
         found.append(f"the disk is noted as layout {carried}, expected {target}")
     for plan in plans:
         steps = [s for s in plan.steps if s.shape is not Shape.CREATE and s.source is not None and not s.once_empty]

@@ -37,7 +37,8 @@ def moves_of(case: Case) -> Moves:
         if line.startswith("+ ") and " <= " in line:
             new, old = line.removeprefix("+ ").split(" <= ")
             news, olds = new.split("/"), old.split("/")
-            while len(olds) > 1 and news[-1] == olds[-1]:
+            # The files of a topic move each by itself, all else as a whole.
+            while not new.startswith("status/") and len(olds) > 1 and news[-1] == olds[-1]:
                 news.pop()
                 olds.pop()
             found["/".join(olds), "/".join(news)] = None
@@ -122,6 +123,13 @@ class Oracle:
         tops = (top, *(f"{top}-{number}" for number in (1,) if os.path.isdir(f"{top}-{number}")))
         above = {name for each in tops for name in os.listdir(each)} - {ROOT, VAULT, NEIGHBOUR, "lost+found"}
         problems = [f"D7: {name} lies outside of the root" for name in sorted(above)]
+        there = {fact.get("content") for fact in facts.values()}
+        # Moved, rewritten or set aside: what anybody has written is somewhere.
+        problems += [
+            f"D1: what {path} said is nowhere"
+            for path, fact in _facts(self.before).items()
+            if fact.get("size") and fact["content"] not in there
+        ]
         for artifact in self.artifacts:
             problems += _look_at(artifact, facts)
         moved = {name for artifact in self.artifacts for name in (artifact.old, artifact.new)}

@@ -115,10 +115,14 @@ class Batch:
                 self._drop((step,), None, "nothing goes into it")
 
     def _drop_occupied_folders(self) -> None:
-        """Leave directories alone that would only go if they were empty, and will not be."""
+        """Leave directories alone that would only go if they were empty, and will not be.
+
+        In a trial nothing goes yet; some of what is in them may belong to another transaction that waits.
+        """
         going = {step.source for step in self.steps if step.operation != "Copy" and not step.once_empty}
         for step in (step for step in self.steps if step.once_empty):
-            if {entry.path for entry in self.work.disk.entries(step.source or "")} <= going:
+            inside = {entry.path for entry in self.work.disk.entries(step.source or "")}
+            if inside <= going or (self.trial and inside & going):
                 going.add(step.source)
             else:
                 self._drop((step,), None, f"{step.source} is not empty")

@@ -95,7 +95,8 @@ def plan(
 
 
 def _add_operation(draft: Draft, migration: str, operation: Operation) -> None:
-    if getattr(operation, "source", None) in draft.pending:
+    is_once_empty = isinstance(operation, Retire) and operation.once_empty
+    if getattr(operation, "source", None) in draft.pending and not is_once_empty:
         return
     draft.group += 1
     mark, contents = len(draft.steps), dict(draft.contents)
@@ -359,11 +360,13 @@ def _retire(draft: Draft, base: Step, operation: Retire) -> None:
 
 def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
     entry = draft.facts.entries.get(folder)
-    goes = {step.source for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
+    goes = {step.source or "" for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
     if entry is None or entry.kind is not Kind.DIRECTORY or folder in goes or folder in draft.facts.unreadable:
         return
     leaving = {f"{folder}/{name}" for name in draft.facts.trees[folder].top_names}
-    if leaving <= goes:
+    # What waits to be confirmed goes with what it was planned for, unless something in it is converted anew.
+    is_wanted = folder not in draft.pending or any(path.startswith(f"{folder}/") for path in goes)
+    if is_wanted and leaving <= goes | draft.pending:
         draft.retire_folder(replace(base, once_empty=True), folder, leaving=leaving)
 
 

@@ -8,6 +8,7 @@ Must not know: the journal, states, and what comes after staging.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,15 @@ from upgradeconverter.engine.work import StepRefusedError, Work, check_displaced
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Attributes, Shape, Step, as_data, folders_wanted, step_from_data
+from upgradeconverter.planning.fitting import room_taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from upgradeconverter.model.entry import Space
+
+# Of the bytes that the plan keeps free this much is kept in any case: for the journal, and for others.
+_RESERVE = 1 << 19
 # What a rename across an encryption policy or quota project gives; older kernels say EPERM (fscrypt, "Access semantics").
 _BOUNDARY = (errno.EXDEV, errno.EPERM)
 
@@ -70,6 +76,7 @@ class Batch:
                     check_unused(self.work, step)
             except StepRefusedError as refused:
                 self._drop(group, refused.reason, refused.detail)
+        self._drop_what_does_not_fit()
         self._drop_idle_folders()
         self._drop_occupied_folders()
 
@@ -113,6 +120,35 @@ class Batch:
         for step in folders:
             if step not in wanted and step in self.steps:
                 self._drop((step,), None, "nothing goes into it")
+
+    def _drop_what_does_not_fit(self) -> None:
+        """Leave alone what there is no room for by now: what was put away before may still be on its way out (zfs, btrfs)."""
+        homes = self._stage_homes()
+        spaces = {home: self.work.disk.space(home) for home in homes}
+        if not self._short(spaces):
+            return
+        for home in homes:
+            self.work.disk.sync_filesystem(home)
+        spaces = {home: self.work.disk.space(home) for home in homes}
+        for group in self._short(spaces):
+            self._drop(group, Reason.NO_SPACE, "what was freed before is not free yet, or somebody else took it")
+
+    def _short(self, spaces: Mapping[str, Space]) -> list[tuple[Step, ...]]:
+        """Return the groups that do not fit beside those before them."""
+        taken: Counter[str] = Counter()
+        free = {space.filesystem: space.free - _RESERVE for space in spaces.values()}
+        short = []
+        for group in self.groups():
+            wanted: Counter[str] = Counter()
+            for step in group:
+                space = spaces.get(step.target_home)
+                if space is not None:
+                    wanted[space.filesystem] += room_taken(step, space.block_size)
+            if all(taken[name] + size <= free[name] for name, size in wanted.items()):
+                taken.update(wanted)
+            else:
+                short.append(group)
+        return short
 
     def _drop_occupied_folders(self) -> None:
         """Leave directories alone that would only go if they were empty, and will not be.

@@ -63,12 +63,9 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
     cost, stays = _Cost(), _waits(steps, trial)
     for step in steps:
         there = facts.spaces[step.target_home]
-        if (step.shape is Shape.COPY and step.method == "copy") or step.made_of == "copy":
-            cost.taken[there.filesystem] += step.allocated + step.entries * there.block_size
-            cost.inodes[there.filesystem] += step.entries
-        elif step.shape in (Shape.CREATE, Shape.COPY):
-            cost.taken[there.filesystem] += there.block_size
-            cost.inodes[there.filesystem] += 1
+        if taken := room_taken(step, there.block_size):
+            cost.taken[there.filesystem] += taken
+            cost.inodes[there.filesystem] += step.entries if _is_copied(step) else 1
         entry = facts.entries.get(step.source) if step.source is not None else None
         goes = step.shape is Shape.RETIRE or (step.shape is Shape.COPY and step.operation != "Copy")
         goes = goes and not stays and not step.keeps
@@ -78,6 +75,17 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
             cost.freed[here] += step.allocated
             cost.freed_inodes[here] += step.entries
     return cost
+
+
+def room_taken(step: Step, block_size: int) -> int:
+    """Return how many bytes a step takes where its target lies until its transaction has ended, at most."""
+    if _is_copied(step):
+        return step.allocated + step.entries * block_size
+    return block_size if step.shape in (Shape.CREATE, Shape.COPY) else 0
+
+
+def _is_copied(step: Step) -> bool:
+    return (step.shape is Shape.COPY and step.method == "copy") or (step.shape is not Shape.RETIRE and step.made_of == "copy")
 
 
 def _waits(group: Iterable[Step], trial: Trial | None) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -367,7 +368,9 @@ def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
     # What waits to be confirmed goes with what it was planned for, unless something in it is converted anew.
     is_wanted = folder not in draft.pending or any(path.startswith(f"{folder}/") for path in goes)
     if is_wanted and leaving <= goes | draft.pending:
-        draft.retire_folder(replace(base, once_empty=True), folder, leaving=leaving)
+        # It may be a mount point, or immutable; then it simply stays.
+        with suppress(CannotError):
+            draft.retire_folder(replace(base, once_empty=True), folder, leaving=leaving)
 
 
 def _set_attributes(draft: Draft, base: Step, operation: SetAttributes) -> None:

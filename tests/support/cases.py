@@ -113,7 +113,7 @@ class Case:
 def load_cases(pack: str) -> list[Case]:
     """Return all cases of a pack, by name; ValueError for an option that nothing here knows."""
     found = []
-    for folder in sorted((FIXTURES / pack).iterdir()):
+    for folder in sorted(place for place in (FIXTURES / pack).iterdir() if place.is_dir()):
         options = folder / "case.toml"
         said = tomllib.loads(options.read_text()) if options.exists() else {}
         if unknown := said.keys() - DEFAULTS.keys():

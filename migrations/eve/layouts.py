@@ -129,6 +129,21 @@ OLD_CONTAINERD = Slot(
     kind=Kind.DIRECTORY,
     whole=True,
 )
+
+
+def _databases(name: str, store: str) -> Slot:
+    """Return where a store has its database, without which nobody knows what is in it."""
+    return Slot(
+        name=name,
+        directory=f"{store}/io.containerd.metadata.v1.bolt",
+        owner="containerd",
+        mode=0o711,
+        zone=Zone.VAULT if store.startswith("vault/") else Zone.PLAIN,
+        pattern=r"(?s:.+)",
+    )
+
+
+DATABASES = {store: _databases(f"database of {store}", store) for store in ("containerd", "vault/case", "vault/containerd")}
 # The document wants the naming convention of containerd, and asks whether all of its store goes there: it only makes sense whole.
 CASE = Slot(name="case", directory="vault/case", owner="containerd", mode=0o711, zone=Zone.VAULT)
 OLD_CASE = Slot(
@@ -141,6 +156,7 @@ OLD_CASE = Slot(
     whole=True,
 )
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
+CONTAINERD_THERE = replace(CONTAINERD, name="containerd-there", kind=Kind.DIRECTORY, whole=True)
 
 OLD_CONFIG = Slot(
     name="old-config",

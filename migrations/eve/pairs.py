@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.packs.api import DiskState, Divergence, Input, Migration, Operation, Proposal, Reason, Rewrite, Skip
+from upgradeconverter.packs.api import DiskState, Divergence, Input, Migration, Operation, Proposal, Reason, Retire, Rewrite, Skip
 
 from . import gojson
 from .layouts import PAIRS, PAIRS_WITH_INTERFACE
 from .names import read_uuid
-from .pubsub import TopicItem, items_of
+from .pubsub import RESTARTED, TopicItem, items_of
 from .releases import Feature, layouts_with
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def plan(state: DiskState) -> Proposal:
     operations: list[Operation] = []
     skips: list[Skip] = []
     numbers: Counter[tuple[Any, Any]] = Counter()
-    for item in items_of(state.documents_in(_OLD)):
+    documents = state.documents_in(_OLD)
+    for item in items_of(documents):
         found = _read(item)
         if found is None:
             detail = item.document.problem or "it is not a number for a network and an application"
@@ -41,6 +42,10 @@ def plan(state: DiskState) -> Proposal:
             continue
         numbers[found["BaseID"], found["Number"]] += 1
         operations.append(_rewrite(item, found))
+    mark = documents.get(RESTARTED)
+    if mark is not None and mark.content is not None and not skips:
+        # It says of a topic that its agent has restarted; of one that is no more it says nothing.
+        operations.append(Retire(source=mark.path, why="of a topic that is no more", keeps=True))
     return Proposal(
         migration=MIGRATION.id, operations=tuple(operations), skips=tuple(skips), warnings=tuple(_warnings(numbers.items()))
     )

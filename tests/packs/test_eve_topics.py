@@ -74,13 +74,23 @@ def test_old_number_counts_for_its_pair_only(device: Device) -> None:
     ("files", "converted", "named"),
     [
         pytest.param({"a.json": b"{"}, 0, {"a.json": "UnexpectedContent"}, id="damaged"),
-        pytest.param({"a.json": b"{", "a.json.bak": pair()}, 0, {"a.json": "UnexpectedContent"}, id="damaged with a backup"),
+        pytest.param(
+            {"a.json": b"{", "a.json.bak": pair()},
+            0,
+            {"a.json": "UnexpectedContent", "a.json.bak": "NameNotRecognised"},
+            id="damaged with a backup",
+        ),
         pytest.param({"a.json": b""}, 0, {"a.json": "UnexpectedContent"}, id="empty"),
         pytest.param({"a.json": b"", "a.json.bak": pair()}, 1, {"a.json": "Rewritten", "a.json.bak": "Rewritten"}, id="backup"),
         pytest.param({"a.json.bak": pair()}, 1, {"a.json.bak": "Rewritten"}, id="only a backup"),
         pytest.param({"a.json": pair("nobody")}, 0, {"a.json": "UnexpectedContent"}, id="no UUID"),
         pytest.param({"a.json": pair(Number="7")}, 0, {"a.json": "UnexpectedContent"}, id="no number"),
-        pytest.param({"README": b"x", "tmp123": b"x", "restarted": b"1"}, 0, {"README": "NameNotRecognised"}, id="others"),
+        pytest.param(
+            {"README": b"x", "tmp123": b"x", "restarted": b"1"},
+            0,
+            {"README": "NameNotRecognised", "tmp123": "NameNotRecognised", "restarted": "NoReader"},
+            id="others",
+        ),
     ],
 )
 def test_files(device: Device, files: dict[str, bytes], converted: int, named: dict[str, str]) -> None:

@@ -54,6 +54,7 @@ class Draft:
     contents: dict[str, bytes] = field(default_factory=dict)
     claimed: dict[str, tuple[str, int]] = field(default_factory=dict)
     made: dict[str, Domain] = field(default_factory=dict)
+    once_empty: list[str] = field(default_factory=list)
     group: int = 0
     warnings: list[str] = field(default_factory=list)
     may_rename: bool = True

@@ -22,6 +22,7 @@ class Facts:
         spaces: by home of a domain.
         same: whether a source equals what lies at a target, or the source of an earlier operation for the same target; for a path
             and itself, whether it says already what is to be written there.
+        misnamed: source and target that are the same, and both not what the name claims.
         fixed: paths that are immutable or append-only.
         unreadable: sources that could not be walked, with the system's words.
         changed: sources that say something else than when it was decided what to make of them.
@@ -32,6 +33,7 @@ class Facts:
     domains: dict[str, Domain] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
     same: dict[tuple[str, str], bool] = field(default_factory=dict)
+    misnamed: set[tuple[str, str]] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)

@@ -79,6 +79,7 @@ def plan(
         warnings += proposal.warnings
         for operation in proposal.operations:
             _add_operation(draft, proposal.migration, operation)
+    draft.skips.extend(_strangers(draft, found))
     fitting = fit(draft.steps, draft.facts, trial)
     # What waits for a trial to be confirmed is in nobody's way, whatever became of it.
     left = (skip for skip in (*found, *draft.skips, *fitting.short) if skip.path not in pending)
@@ -135,6 +136,9 @@ def _move(draft: Draft, base: Step, operation: Move) -> None:
         draft.displace(base, operation.target, Reason.DIVERGED)
         _transfer(draft, base, operation, entry)
     elif verdict is Resolution.LEAVE:
+        if (operation.source, other) in draft.facts.misnamed:
+            detail = f"neither it nor {other}, which is like it, has SHA-256 {operation.sha256}"
+            raise CannotError(operation.source, Reason.DIGEST_MISMATCH, detail, rival=other or "")
         detail = f"{other} has other content" if at_target is not None else f"{other} is to get the same name"
         raise CannotError(operation.source, Reason.TARGET_EXISTS, f"{operation.target}: {detail}", rival=other or "")
     elif verdict is Resolution.RETIRE_SOURCE:
@@ -359,7 +363,23 @@ def _retire(draft: Draft, base: Step, operation: Retire) -> None:
         draft.put_away(base, operation.source, twin=None, why=operation.why)
 
 
+def _strangers(draft: Draft, found: Iterable[Skip]) -> list[Skip]:
+    """Return a skip for each entry that keeps a directory from being emptied, and that nobody has said anything about."""
+    told = {skip.path for skip in (*found, *draft.skips)}
+    named = told | {step.source for step in draft.steps} | draft.pending | set(draft.once_empty)
+    strangers = []
+    for folder in draft.once_empty:
+        tree = draft.facts.trees.get(folder)
+        is_told = any(f"{folder}/".startswith(f"{path}/") for path in told)
+        for name in tree.top_names if tree is not None and not is_told else ():
+            path = f"{folder}/{name}"
+            if not any(each == path or (each or "").startswith(f"{path}/") for each in named):
+                strangers.append(Skip(path=path, reason=Reason.NAME_NOT_RECOGNISED, detail=f"it keeps {folder}"))
+    return strangers
+
+
 def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
+    draft.once_empty.append(folder)
     entry = draft.facts.entries.get(folder)
     goes = {step.source or "" for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
     if entry is None or entry.kind is not Kind.DIRECTORY or folder in goes or folder in draft.facts.unreadable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.operation import Copy, Move, Relocate, Retire, Rewrite, Write
+from upgradeconverter.model.operation import Copy, Divergence, Move, Relocate, Retire, Rewrite, Write
 from upgradeconverter.planning.facts import Facts, above
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def _look_at(disk: Disk, facts: Facts, operation: Operation, *, copies: bool) ->
     if isinstance(operation, Move | Copy | Retire | Rewrite | Relocate):
         closely = isinstance(operation, Move) and (copies or not _is_one_domain(facts, operation))
         _walk(disk, facts, operation.source, closely=closely)
+    if isinstance(operation, Move) and operation.divergence is Divergence.SOURCE:
+        _walk(disk, facts, operation.target)
     if isinstance(operation, Rewrite):
         _check_basis(disk, facts, operation)
     if isinstance(operation, Rewrite | Write):
@@ -130,8 +132,9 @@ def _compare(disk: Disk, facts: Facts, operation: Move, planned: dict[str, str])
     try:
         additions = operation.additions if rival == operation.target else ()
         equal = disk.same_content(operation.source, rival, additions)
-        if equal and operation.sha256 is not None:
-            equal = disk.sha256(operation.source) == operation.sha256
+        if equal and operation.sha256 is not None and disk.sha256(operation.source) != operation.sha256:
+            facts.misnamed.add((operation.source, rival))
+            equal = False
     except OSError:
         equal = False
     facts.same[operation.source, rival] = equal

@@ -104,6 +104,11 @@ def test_only_the_new_one_changed(top: Path, item: Item) -> None:
     assert (top / new).read_bytes().endswith(b" new")
 
 
+def _but_folders(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the items of a report without the directories that go once they are empty."""
+    return [item for item in document["items"] if item["source"] not in ("img", "runx", "runx/pods", "runx/pods/prepared")]
+
+
 @pytest.mark.parametrize(
     "item", [pytest.param(FILE, id="file"), pytest.param(TREE, id="tree"), pytest.param(CONTAINERD, id="store")]
 )
@@ -112,10 +117,10 @@ def test_only_the_old_one_changed(top: Path, item: Item) -> None:
     path, old, new = item
     append(top / old, b" old")
     planned = _do(top, "plan")[1]
-    assert {step["source"]: step["operation"] for step in planned["items"]} == {_artifact(item): "Retire", path: "Move"}
+    assert {step["source"]: step["operation"] for step in _but_folders(planned)} == {_artifact(item): "Retire", path: "Move"}
     status, document = _do(top, "--trial")
     assert (status, left(document)) == (0, {})
-    assert {step["source"]: step["status"] for step in document["items"]} == {_artifact(item): "done", path: "waiting"}
+    assert {step["source"]: step["status"] for step in _but_folders(document)} == {_artifact(item): "done", path: "waiting"}
     assert (top / old).read_bytes() == (top / new).read_bytes()
     assert (top / new).read_bytes().endswith(b" old")
     settled = capture(str(top))
@@ -139,7 +144,10 @@ def test_both_changed_and_the_newest_counts(top: Path, item: Item) -> None:
     inside = contents(str(top))
     status, document = _do(top, "--trial")
     assert (status, left(document)) == (0, {_artifact(item): "Diverged"})
-    assert {step["source"]: step["status"] for step in document["items"]} == {_artifact(item): "quarantined", path: "waiting"}
+    assert {step["source"]: step["status"] for step in _but_folders(document)} == {
+        _artifact(item): "quarantined",
+        path: "waiting",
+    }
     assert (top / new).read_bytes().endswith(b" old")
     assert not inside - contents(str(top))
     assert _do(top, "--trial")[1]["items"] == []

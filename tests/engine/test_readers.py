@@ -32,7 +32,7 @@ SETTINGS = "".join(
 def device(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a converted disk on which agents have ids of their own."""
     tmp_path.chmod(0o711)
-    for folder in tmp_path.parents[:2]:
+    for folder in tmp_path.parents[:3]:
         folder.chmod(0o711)
     (tmp_path / "settings.toml").write_text(SETTINGS)
     monkeypatch.setenv("UPGRADECONVERTER_CONFIG", str(tmp_path / "settings.toml"))

@@ -52,6 +52,10 @@ def test_example_of_a_pack_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write(tmp_path / "packs/example/__init__.py", code[1].encode())
     write(tmp_path / "disk/keys/front.key", b"key")
     monkeypatch.setenv("UPGRADECONVERTER_PACK_ROOT", str(tmp_path / "packs"))
+    # What it does not say that it writes it may not write.
+    write(tmp_path / "packs/careless/__init__.py", code[1].replace("writes=(NEW,), ", "").encode())
+    error = checked("-p", str(tmp_path / "disk"), "--pack", "careless")[1]["error"]
+    assert (error["code"], "slot keys is not among those that it writes" in error["message"]) == ("PackDamaged", True)
     assert checked("-p", str(tmp_path / "disk"), "--pack", "example")[0] == EXIT_DONE
     assert (tmp_path / "disk/safe/keys/front").read_bytes() == b"key"
 

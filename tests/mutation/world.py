@@ -198,12 +198,17 @@ PACK = Pack(
             summary="",
             phase="outside",
             reads=(OLD, MISC, NEW, LINKS),
+            writes=SLOTS,
             targets=_ONLY_TWO,
             plan=_outside,
         ),
-        Migration(id="inside", summary="", phase="inside", reads=(CLEAR, SUMS, BAD), targets=_ONLY_TWO, plan=_inside),
-        Migration(id="onward", summary="", phase="outside", reads=(NEW,), targets=_THREE, plan=_onward),
-        Migration(id="onward inside", summary="", phase="inside", reads=(VOLUMES,), targets=_THREE, plan=_onward_inside),
+        Migration(
+            id="inside", summary="", phase="inside", reads=(CLEAR, SUMS, BAD), writes=SLOTS, targets=_ONLY_TWO, plan=_inside
+        ),
+        Migration(id="onward", summary="", phase="outside", reads=(NEW,), writes=SLOTS, targets=_THREE, plan=_onward),
+        Migration(
+            id="onward inside", summary="", phase="inside", reads=(VOLUMES,), writes=SLOTS, targets=_THREE, plan=_onward_inside
+        ),
     ),
     default_target="two",
     inputs=(),

@@ -31,7 +31,7 @@ from upgradeconverter.errors import (
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Migration, Pack, Phase, Slot
+from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Migration, Pack, Phase, Proposal, Slot
 from upgradeconverter.planning.chain import chain, ended
 from upgradeconverter.planning.compose import Composition
 from upgradeconverter.planning.planner import plan
@@ -213,7 +213,9 @@ class Session:
                 options=self.chosen(),
             )
             with self._blaming(migration.id):
-                composition.add(migration.plan(state), documents)
+                proposal = migration.plan(state)
+                _check_slots(migration, proposal)
+                composition.add(proposal, documents)
         proposals = composition.proposals
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
             inventory, _ = scan(self.disk, migration.reads)
@@ -280,3 +282,13 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
         paths |= dict.fromkeys(path for skip in skips for path in (skip.path, skip.rival))
     # A name with a newline does not fit into the stamp; the directory that holds it does.
     return tuple(sorted(path if "\n" not in path else path.rpartition("/")[0] for path in paths if path))
+
+
+def _check_slots(migration: Migration, proposal: Proposal) -> None:
+    """Raise ValueError where a migration puts something into a slot that it does not say it writes."""
+    declared = {slot.name for slot in migration.writes}
+    for operation in proposal.operations:
+        wanted = {getattr(operation, "slot", None), *(note.slot for note in getattr(operation, "beside", ()))} - {None}
+        if unknown := wanted - declared:
+            message = f"slot {', '.join(sorted(map(str, unknown)))} is not among those that it writes"
+            raise ValueError(message)

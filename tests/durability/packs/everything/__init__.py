@@ -136,7 +136,13 @@ def read_checkpoint(_: Mapping[str, Document], __: Mapping[str, str]) -> Checkpo
 
 
 MIGRATION = Migration(
-    id="everything", summary="Every operation.", phase="all-at-once", reads=_READ, targets=(Range(NEXT),), plan=plan
+    id="everything",
+    summary="Every operation.",
+    phase="all-at-once",
+    reads=_READ,
+    writes=(SECRET, LINKS, PLAIN),
+    targets=(Range(NEXT),),
+    plan=plan,
 )
 
 PACK = Pack(

@@ -10,18 +10,31 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.packs.api import DiskState, Divergence, Input, Migration, Operation, Proposal, Reason, Retire, Rewrite, Skip
+from upgradeconverter.packs.api import (
+    DiskState,
+    Divergence,
+    Input,
+    Migration,
+    Note,
+    Operation,
+    Proposal,
+    Reason,
+    Retire,
+    Rewrite,
+    Skip,
+)
 
 from . import gojson
 from .layouts import PAIRS, PAIRS_WITH_INTERFACE
 from .names import read_uuid
-from .pubsub import RESTARTED, TopicItem, items_of
-from .releases import Feature, layouts_with
+from .pubsub import BACKUP, RESTARTED, TopicItem, items_of
+from .releases import Feature, has, layouts_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _OLD = Input(path=PAIRS.directory, directory=True, limit=1 << 16)
+_NEW = Input(path=PAIRS_WITH_INTERFACE.directory, directory=True, limit=1 << 16)
 # In the order in which the new form has them.
 _FIRST = ("BaseID", "AppID")
 _INTERFACE = "IfIdx"
@@ -41,7 +54,7 @@ def plan(state: DiskState) -> Proposal:
             skips.append(Skip(path=item.document.path, reason=Reason.UNEXPECTED_CONTENT, detail=detail))
             continue
         numbers[found["BaseID"], found["Number"]] += 1
-        operations.append(_rewrite(item, found))
+        operations.append(_rewrite(state, item, found))
     mark = documents.get(RESTARTED)
     if mark is not None and mark.content is not None and not skips:
         # It says of a topic that its agent has restarted; of one that is no more it says nothing.
@@ -62,20 +75,30 @@ def _read(item: TopicItem) -> dict[str, Any] | None:
     return found | known if is_whole and gojson.whole_number(known["Number"]) is not None else None
 
 
-def _rewrite(item: TopicItem, found: dict[str, Any]) -> Rewrite:
+def _rewrite(state: DiskState, item: TopicItem, found: dict[str, Any]) -> Rewrite:
     first = {name: found[name] for name in _FIRST}
     rest = {name: found[name] for name in _REST if found[name] is not None}
     more = {name: value for name, value in found.items() if name not in (*_FIRST, *_REST, _INTERFACE)}
-    key = f"{found['BaseID']}-{found['AppID']}-0"
+    target = f"{PAIRS_WITH_INTERFACE.directory}/{found['BaseID']}-{found['AppID']}-0.json"
+    content = gojson.write(first | {_INTERFACE: 0} | rest | more)
     return Rewrite(
         source=item.document.path,
-        target=f"{PAIRS_WITH_INTERFACE.directory}/{key}.json",
-        content=gojson.write(first | {_INTERFACE: 0} | rest | more),
+        target=target,
+        content=content,
         basis=item.document.digest,
         slot=PAIRS_WITH_INTERFACE.name,
         divergence=Divergence.SOURCE,
         also_retire=item.beside,
+        beside=_version_before(state, target, content),
     )
+
+
+def _version_before(state: DiskState, target: str, content: bytes) -> tuple[Note, ...]:
+    """Return the companion that an agent writes when it replaces what it kept, in releases that do so."""
+    before = state.documents.get(target)
+    if before is None or before.content in (None, b"", content) or not has(state.target.label, Feature.BACKUPS):
+        return ()
+    return (Note(target + BACKUP, before.content or b"", PAIRS_WITH_INTERFACE.name),)
 
 
 def _warnings(numbers: Iterable[tuple[tuple[Any, Any], int]]) -> list[str]:
@@ -91,7 +114,7 @@ MIGRATION = Migration(
     summary="Numbers for pairs of network and application are kept by interface.",
     phase="pre-vault",
     reads=(PAIRS,),
-    inputs=(_OLD,),
+    inputs=(_OLD, _NEW),
     writes=(PAIRS_WITH_INTERFACE,),
     targets=layouts_with(Feature.PAIRS_WITH_INTERFACE),
     plan=plan,

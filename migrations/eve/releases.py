@@ -28,6 +28,7 @@ class Feature(StrEnum):
     CONFIG_MAP = "settings in P/config/ConfigItemValueMap"
     CONFIG_MAP_IN_STATUS = "settings in P/status/zedagent/ConfigItemValueMap"
     CONFIG_IMPORT = "settings imported from the configuration partition by the converter"
+    BACKUPS = "the version before beside each file of a persistent topic"
     INGESTED = "digests of what was imported in P/ingested"
     VAULT_VOLUMES = "volumes in P/vault/volumes"
     CLEAR_VOLUMES = "volumes that are not encrypted in P/clear/volumes"
@@ -57,6 +58,7 @@ _SPANS: dict[Feature, tuple[_Span, ...]] = {
     Feature.CONFIG_MAP: (((5, 1, 0), (5, 15, 0)),),
     Feature.CONFIG_MAP_IN_STATUS: _until_config_ends((5, 15, 0)),
     Feature.CONFIG_IMPORT: _until_config_ends((6, 9, 0)),
+    Feature.BACKUPS: (((8, 3, 1), None),),
     Feature.INGESTED: _until_config_ends((8, 8, 0)),
     Feature.VAULT_VOLUMES: (((5, 7, 0), None),),
     Feature.CLEAR_VOLUMES: (((5, 7, 1), None),),

@@ -68,6 +68,8 @@ def test_old_number_counts_for_its_pair_only(device: Device) -> None:
     assert left(device.do())[f"{NEW}/{key()}-0.json"] == "Diverged"
     assert b'"Number":2' in device.read(f"{NEW}/{key()}-0.json")
     assert {path: device.read(path) for path in others} == others
+    # As an agent does it since 8.3.1.
+    assert device.read(f"{NEW}/{key()}-0.json.bak") == pair(number=1)
 
 
 @pytest.mark.parametrize(

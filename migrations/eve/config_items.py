@@ -278,5 +278,5 @@ def read_keys(content: bytes) -> str:
 
     EVE's own converter joins them without anything between, and loses a last line without a newline (known defect 22).
     """
-    lines = (line.strip() for line in content.decode("utf-8", errors="replace").splitlines())
+    lines = (line.strip() for line in content.decode("utf-8-sig", errors="replace").split("\n"))
     return "\n".join(line for line in lines if line and not line.startswith("#"))

@@ -47,7 +47,9 @@ MIGRATION = Migration(
     id="eve-containerd",
     summary="The containerd store moves into the vault.",
     phase="post-vault",
-    reads=(OLD_CONTAINERD, OLD_CASE, CONTAINERD_THERE, *DATABASES.values()),
+    reads=(OLD_CONTAINERD, OLD_CASE),
+    # Only to tell which of two stores is one.
+    names=lambda _: (CONTAINERD_THERE, *DATABASES.values()),
     writes=(CONTAINERD, CASE),
     targets=layouts_with(Feature.USER_CONTAINERD, Feature.CASE),
     plan=plan,

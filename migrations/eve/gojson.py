@@ -9,7 +9,10 @@ EVE's releases are built.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ESCAPES |= {chr(number): f"\\u{number:04x}" for number in range(0x20) if chr(number) not in _ESCAPES}
@@ -17,6 +20,11 @@ _ESCAPES |= {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u
 # Half of a surrogate pair is no character, and has no UTF-8.
 _ESCAPES |= {chr(number): "\ufffd" for number in range(0xD800, 0xE000)}
 _TABLE = str.maketrans(_ESCAPES)
+
+
+# Nothing that an agent keeps is nested like this, and what is can be written again.
+_DEEPEST = 200
+_DIGITS_OF_INT64 = 19
 
 
 class Number(str):
@@ -27,11 +35,24 @@ class Number(str):
 
 def read(content: bytes) -> Any:
     """Return what a document says, numbers as `Number`; ValueError when Go would not read it either."""
+    text = content.decode("utf-8", errors="replace")
+    message = "nested too deeply"
     try:
-        return json.loads(content.decode("utf-8", errors="replace"), parse_int=Number, parse_float=Number, parse_constant=_refuse)
+        found = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_refuse)
     except RecursionError as error:
-        message = "nested too deeply"
         raise ValueError(message) from error
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return found
+    raise ValueError(message)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _refuse(word: str) -> None:
@@ -85,6 +106,5 @@ def member(found: Any, name: str) -> Any:
 
 def whole_number(value: Any) -> int | None:
     """Return a number that is written as an integer; None for anything else."""
-    if not isinstance(value, Number) or not value.removeprefix("-").isdecimal():
-        return None
-    return int(value)
+    digits = value.removeprefix("-") if isinstance(value, Number) else ""
+    return int(value) if digits.isdecimal() and len(digits) <= _DIGITS_OF_INT64 else None

@@ -193,6 +193,10 @@ def _plan_import(state: DiskState) -> Proposal:
     )
     if not notes:
         return Proposal(migration=_IMPORT)
+    if _current(state) is None and _waits(state):
+        # A map that is made now would count as the later one when what waits can be read again.
+        warning = "what the configuration partition brings is imported once the settings that are there can be read"
+        return Proposal(migration=_IMPORT, warnings=(warning,))
     has_map = any(note.slot == INGESTED_CONFIG.name for note in notes)
     return Proposal(migration=_IMPORT, operations=_imported(state, given if has_map else None, keys, notes))
 
@@ -228,6 +232,11 @@ def _current(state: DiskState) -> _Settings | None:
     return _read(document) if _is_there(document) else None
 
 
+def _waits(state: DiskState) -> bool:
+    """Return whether settings of an older form are there still, since they cannot be read."""
+    return any(_is_there(state.documents[each.key]) for each in (_OLD, _MAP))
+
+
 def _in_place(document: Document, settings: _Settings, slot: Slot, notes: tuple[Note, ...] = ()) -> Rewrite:
     path = document.path
     return Rewrite(source=path, target=path, content=settings.content, basis=document.digest, slot=slot.name, beside=notes)
@@ -242,7 +251,7 @@ def _plan_defaults(state: DiskState) -> Proposal:
     settings = _current(state)
     if settings is None:
         # Settings that cannot be read, or wait, are settings; whoever mends them must not find defaults in their place.
-        if any(_is_there(state.documents[each.key]) for each in (_BOOTSTRAP, _OLD, _MAP)):
+        if _is_there(state.documents[_BOOTSTRAP.key]) or _waits(state):
             return Proposal(migration=_DEFAULTS)
         content = write_map(defaults, {}, {})
         made = Write(target=_MAP_IN_STATUS.path, content=content, slot=CONFIG_MAP_IN_STATUS.name)
@@ -287,7 +296,7 @@ MIGRATIONS = (
         summary="Settings and keys that the configuration partition brings are taken over once.",
         phase="pre-vault",
         reads=(),
-        inputs=(_GIVEN_MAP, _GIVEN_KEYS, _BOOTSTRAP, _TAKEN_MAP, _TAKEN_KEYS, _MAP_IN_STATUS, _BACKUP),
+        inputs=(_GIVEN_MAP, _GIVEN_KEYS, _BOOTSTRAP, _TAKEN_MAP, _TAKEN_KEYS, _MAP_IN_STATUS, _BACKUP, _OLD, _MAP),
         writes=(CONFIG_MAP_IN_STATUS, INGESTED, INGESTED_CONFIG),
         targets=layouts_with(Feature.CONFIG_IMPORT),
         after=(_TO_STATUS,),

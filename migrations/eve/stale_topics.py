@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from upgradeconverter.packs.api import DiskState, Input, Kind, Migration, Proposal, Retire, Slot, Zone
 
-from .releases import Feature, layouts_with
+from .layouts import LAYOUTS
+from .releases import LATEST, Feature, layouts_with
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +40,13 @@ def name(documents: Mapping[str, Document]) -> tuple[Slot, ...]:
             whole=True,
         )
         for each in parts
-        if len(each) in _DEPTHS and not {"", ".", ".."} & set(each)
+        if len(each) in _DEPTHS and not {"", ".", ".."} & set(each) and not _is_kept("/".join(("status", *each)))
     )
+
+
+def _is_kept(directory: str) -> bool:
+    """Return whether the newest layout has something there: a list that says otherwise is mistaken."""
+    return any(f"{slot.directory}/".startswith(f"{directory}/") for slot in LAYOUTS[LATEST].slots)
 
 
 def plan(state: DiskState) -> Proposal:

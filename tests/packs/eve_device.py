@@ -38,10 +38,14 @@ class Device:
 
     def do(self, *words: str, target: str = "8.9.0") -> dict[str, Any]:
         """Start the program; it does what it is told to."""
-        places = ("--outside", f"config={self.top / 'config'}", "--outside", f"eve={self.top / 'eve'}")
-        status, document = checked(*words, "-p", str(self.top / "persist"), "--target", target, *places)
+        status, document = self.start(*words, target=target)
         assert status == EXIT_DONE
         return document
+
+    def start(self, *words: str, target: str = "8.9.0") -> tuple[int, dict[str, Any]]:
+        """Start the program; return how it ends."""
+        places = ("--outside", f"config={self.top / 'config'}", "--outside", f"eve={self.top / 'eve'}")
+        return checked(*words, "-p", str(self.top / "persist"), "--target", target, *places)
 
     def files(self) -> list[str]:
         """Return what lies in the root, the program's own aside."""

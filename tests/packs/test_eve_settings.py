@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.packs.eve_device import Device
 from tests.support.disktree import capture, diff
 from tests.support.olddisk import left, unsynced
 from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +197,59 @@ def test_locked(device: Device, monkeypatch: pytest.MonkeyPatch, locked: str) ->
     found = left(device.do())
     assert set(found.values()) == {"VaultLocked"}
     assert device.files() == []
+
+
+def test_old_form_was_removed(device: Device) -> None:
+    """Whoever removes the old form has only the new one: a rollback leaves that, and says why."""
+    old(device)
+    (kept,) = [skip["detail"].rpartition(" ")[2] for skip in device.do()["skipped"]]
+    (device.top / "persist" / kept).unlink()
+    before = device.read(STATUS)
+    status, document = device.start("rollback")
+    assert (status, left(document)[STATUS]) == (EXIT_DEVIATIONS, "ChangedMeanwhile")
+    assert device.read(STATUS) == before
+
+
+def test_converting_is_no_failure(device: Device) -> None:
+    """Strictly, too, everything is converted when an old form is kept for a rollback."""
+    old(device)
+    assert device.start("--strict")[0] == EXIT_DONE
+    device.write(f"persist/{OLD}", b"{")
+    assert device.start("--strict")[0] == EXIT_DEVIATIONS
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo"])
+def test_odd_thing_makes_way(device: Device, kind: str) -> None:
+    """What is no file where a digest belongs makes way, and comes back with everything else."""
+    device.write(f"persist/{STATUS}", of("mine"))
+    device.write("config/GlobalConfig/global.json", of("given"))
+    odd = device.top / "persist" / TAKEN_MAP
+    odd.parent.mkdir(parents=True)
+    odd.symlink_to("nowhere") if kind == "symlink" else os.mkfifo(odd)
+    before = capture(str(device.top / "persist"))
+    device.do()
+    assert settings(device)["own"] == "given"
+    device.do("rollback")
+    assert diff(before, capture(str(device.top / "persist"))) == ""
+
+
+@pytest.mark.parametrize("path", [OLD, MAP, STATUS])
+def test_nested_without_end(device: Device, path: str) -> None:
+    """A file that nobody could write again is named, and stops nothing else."""
+    deep = "[" * 600 + "]" * 600
+    device.write(f"persist/{path}", f'{{"ConfigInterval":{deep},"GlobalSettings":{{}},"AgentSettings":{{}},"x":{deep}}}'.encode())
+    assert left(device.do()) == {path: "UnexpectedContent"}
+
+
+@pytest.mark.parametrize("path", [OLD, MAP])
+def test_import_waits_for_what_is_there(device: Device, path: str) -> None:
+    """Beside settings that cannot be read nothing is made that would count as the later ones; mended, they count."""
+    device.write(f"persist/{path}", b"{")
+    device.write("config/authorized_keys", b"ssh-rsa A a\n")
+    document = device.do()
+    assert device.files() == [path]
+    assert any("is imported once" in warning for warning in document["warnings"])
+    device.write(f"persist/{path}", json.dumps(CONFIGURATION).encode() if path == OLD else of("mine"))
+    device.do()
+    assert settings(device)["debug.enable.ssh"] == "ssh-rsa A a"
+    assert settings(device)["timer.config.interval" if path == OLD else "own"] == (61 if path == OLD else "mine")

@@ -86,6 +86,12 @@ def test_old_number_counts_for_its_pair_only(device: Device) -> None:
         pytest.param({"a.json": b"", "a.json.bak": pair()}, 1, {"a.json": "Rewritten", "a.json.bak": "Rewritten"}, id="backup"),
         pytest.param({"a.json.bak": pair()}, 1, {"a.json.bak": "Rewritten"}, id="only a backup"),
         pytest.param({"a.json": pair("nobody")}, 0, {"a.json": "UnexpectedContent"}, id="no UUID"),
+        pytest.param(
+            {"a.json": pair().replace(b":7,", b":" + b"7" * 5000 + b",")},
+            0,
+            {"a.json": "UnexpectedContent"},
+            id="no number of Go's",
+        ),
         pytest.param({"a.json": pair(Number="7")}, 0, {"a.json": "UnexpectedContent"}, id="no number"),
         pytest.param(
             {"README": b"x", "tmp123": b"x", "restarted": b"1"},
@@ -145,3 +151,13 @@ def test_stale_topics(device: Device) -> None:
     assert set(device.files()) == {f"status/{path}" for path in files[2:]}
     device.do("rollback", target="17.1.0")
     assert set(device.files()) == {f"status/{path}" for path in files}
+
+
+def test_list_that_names_what_the_release_keeps(device: Device) -> None:
+    """What another migration puts somewhere is not taken away again by a list that is mistaken."""
+    device.write("persist/status/zedrouter/AppInstMetaData/a.json", b"{}")
+    device.write("persist/status/msrv/AppInstMetaData/b.json", b"{}")
+    device.write("eve/non-persistent-pubsub-topics", b"msrv/AppInstMetaData\nzedrouter/UUIDPairAndIfIdxToNum\n")
+    assert left(device.do(target="17.1.0")) == {}
+    assert set(device.files()) == {f"status/msrv/AppInstMetaData/{name}.json" for name in "ab"}
+    assert device.do(target="17.1.0")["outcome"] == "nothing-to-do"

@@ -103,7 +103,8 @@ def write_labels(folder_fd: int, name: str, labels: tuple[tuple[str, str], ...])
         try:
             xattr.removexattr(_place(folder_fd, name), XATTR_PREFIX + label, options)
         except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            # What is neither a file nor a directory has no such attributes, and says EPERM (xattr(7)).
+            if error.errno not in (errno.ENODATA, errno.ENOTSUP, errno.EPERM):
                 raise
 
 

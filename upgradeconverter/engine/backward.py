@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import Transaction
 
 
+_RELOCATE = "Relocate"
+
+
 def backward_plan(
     disk: Disk, transaction: Transaction, forward: tuple[Step, ...], *, pack: str, arriving: frozenset[str] = frozenset()
 ) -> Plan:
@@ -39,7 +42,9 @@ def backward_plan(
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
     for step in reversed(forward):
         moved = _as_moved(step, transaction.txid)
-        turned = _turn(disk, moved, forward, inner)
+        turned = _only_form(disk, step, forward, transaction.txid) or _turn(disk, moved, forward, inner)
+        if isinstance(turned, Step) and step.operation == _RELOCATE and step.made_of == "copy":
+            turned = _unless_unchanged(disk, turned, step, forward, transaction.txid)
         if isinstance(turned, Skip) and turned.path not in arriving:
             skips.append(turned)
         elif isinstance(turned, Step):
@@ -90,6 +95,30 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
         # back: see `_move_back`.
         return None
     return _drop_new(disk, step)
+
+
+def _unless_unchanged(disk: Disk, turned: Step, step: Step, forward: tuple[Step, ...], txid: str) -> Step:
+    """Return the step that sets a copy aside, or lets it go if it still is what the one that was kept is."""
+    kept = (other for other in forward if other.group == step.group and other.shape is Shape.DISPLACE and other.keeps)
+    asides = [quarantine_path(other.source_home, txid, other.number) for other in kept]
+    is_same = any(disk.find(aside) is not None and disk.same_content(aside, step.target or "") for aside in asides)
+    return replace(turned, operation="Retire", keeps=False, why="made by the run") if is_same else turned
+
+
+def _only_form(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str) -> Skip | None:
+    """Return why what was written anew stays: what it was made of is no longer kept, so nothing else says what it does (D1)."""
+    if step.shape is not Shape.CREATE or step.made_of not in ("file", "copy", "symlink") or disk.find(step.target or "") is None:
+        return None
+    kept = [other for other in forward if other.group == step.group and other.keeps and not other.takes_back]
+    made_of = [other for other in kept if other.shape is Shape.RETIRE and other.twin == step.target]
+    made_of = made_of or [other for other in kept if other.shape is Shape.DISPLACE and other.source in (step.target, step.source)]
+    for other in made_of:
+        aside = quarantine_path(other.source_home, txid, other.number)
+        is_back = other.source != step.target and disk.find(other.source or "") is not None
+        if disk.find(aside) is None and not is_back:
+            detail = f"{aside}, of which it was made, is gone, so it stays"
+            return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail=detail)
+    return None
 
 
 def _as_moved(step: Step, txid: str) -> Step:
@@ -218,7 +247,7 @@ def _drop_new(disk: Disk, step: Step) -> Step | Skip | None:
         why="made by the run",
     )
     is_changed = step.made_of == "file" and step.why and entry.kind is Kind.FILE and disk.sha256(target) != step.why
-    if is_changed or (step.operation == "Relocate" and step.made_of == "copy"):
+    if is_changed or (step.operation == _RELOCATE and step.made_of == "copy"):
         # Somebody has gone on with it, or may have, by the link.
         base = replace(base, operation="SetAside", keeps=True, why=Reason.DIVERGED.value)
     identity = Precondition(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
-from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome
+from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Shape, Undo, undo_of
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class Report:
         self.error = {"code": error.code, "message": error.message, "hint": error.hint}
 
     def judge_strictly(self) -> None:
-        """With --strict, something left alone is a failure."""
-        if self.skipped and self.exit_status == EXIT_DONE:
+        """With --strict, something left alone is a failure; that an old form is kept for a rollback is none."""
+        if not all(map(_is_kept, self.skipped)) and self.exit_status == EXIT_DONE:
             self.exit_status = EXIT_DEVIATIONS
 
 
@@ -181,13 +181,24 @@ def _visible(line: str) -> str:
 def _skipped_text(skipped: list[dict[str, Any]]) -> list[str]:
     if not skipped:
         return []
-    lines = ["  left alone or set aside:"]
-    known = {reason.value: texts for reason, texts in CATALOGUE.items()}
-    for skip in skipped:
-        sentence, advice = known[skip["reason"]]
-        lines.append(f"    {skip['path']!r}: {skip['reason']} ({skip['detail']})")
-        lines.append(f"      {sentence} {advice}")
+    lines: list[str] = []
+    for title, told in (
+        ("left alone or set aside", [skip for skip in skipped if not _is_kept(skip)]),
+        ("old forms, kept so that a rollback can bring them back", [skip for skip in skipped if _is_kept(skip)]),
+    ):
+        by_reason: dict[str, list[dict[str, Any]]] = {}
+        for skip in told:
+            by_reason.setdefault(skip["reason"], []).append(skip)
+        lines += [f"  {title}:"] if told else []
+        for reason, each in by_reason.items():
+            lines += [f"    {skip['path']!r}: {reason} ({skip['detail']})" for skip in each]
+            lines.append(f"      {' '.join(CATALOGUE[Reason(reason)])}")
     return lines
+
+
+def _is_kept(skip: dict[str, Any]) -> bool:
+    """Return whether something was converted, and what it was made of is kept: nothing is left over."""
+    return bool(skip.get("reason") == Reason.REWRITTEN.value)
 
 
 def _run_text(run: dict[str, Any]) -> list[str]:
@@ -195,6 +206,7 @@ def _run_text(run: dict[str, Any]) -> list[str]:
     items, skipped = (found if isinstance(found := run.get(name), list) else [] for name in ("items", "skipped"))
     items = [item for item in items if isinstance(item, dict)]
     took = f", {run['seconds']} s" if "seconds" in run else ""
+    skipped = [skip for skip in skipped if not (isinstance(skip, dict) and _is_kept(skip))]
     line = (
         f"{run.get('time')} {run.get('run')} {run.get('command')} {run.get('phase')}: {run.get('outcome')}, "
         f"{run.get('from')} -> {run.get('target')}, {len(items)} items, {len(skipped)} left alone{took}"

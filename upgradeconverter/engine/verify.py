@@ -57,6 +57,8 @@ def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tu
 
 
 def _way(step: Step) -> str:
+    if step.twin is not None and step.keeps:
+        return f"(it takes another form, as {step.twin})"
     if step.twin is not None:
         return f"({step.twin} has the same content)"
     return f"({step.operation} to {step.target})" if step.target is not None else f"({step.operation})"

@@ -64,15 +64,15 @@ def in_words(targets: Iterable[Range]) -> str:
 
 
 def graph(pack: Pack) -> str:
-    """Return which directory each migration takes to which, as a Mermaid flowchart."""
+    """Return which directories each migration reads and writes, as a Mermaid flowchart."""
     return "\n".join(["flowchart LR", *dict.fromkeys(_edges(pack))])
 
 
 def _edges(pack: Pack) -> Iterator[str]:
     names: dict[str, str] = {}
-    for migration in pack.migrations:
+    for number, migration in enumerate(pack.migrations):
+        work = f'm{number}(["{migration.id}"])'
         for source in _directories(migration.reads):
-            for target in _directories(migration.writes):
-                here, there = (names.setdefault(each, f"d{len(names)}") for each in (source, target))
-                if here != there:
-                    yield f'  {here}["{source}"] -->|{migration.id}| {there}["{target}"]'
+            yield f'  {names.setdefault(source, f"d{len(names)}")}["{source}"] --> {work}'
+        for target in _directories(migration.writes):
+            yield f'  {work} --> {names.setdefault(target, f"d{len(names)}")}["{target}"]'

@@ -48,7 +48,7 @@ def _listed(disk: Disk, slot: Slot, skips: list[Skip]) -> tuple[Entry, ...]:
         if _is_locked(disk, way.path):
             skips.append(Skip(path=way.path, reason=Reason.VAULT_LOCKED, detail="it is encrypted, and its key is not there"))
             return ()
-        if way.kind is Kind.DIRECTORY and slot.whole:
+        if slot.whole and way.path == slot.directory and (way.kind is Kind.DIRECTORY or slot.kind is None):
             return (way,)
         if way.kind is Kind.DIRECTORY:
             return disk.entries(slot.directory, labels=slot.labels)

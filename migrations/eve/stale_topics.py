@@ -58,7 +58,7 @@ def plan(state: DiskState) -> Proposal:
 
 MIGRATION = Migration(
     id="eve-stale-topics",
-    summary="Topics that the release does not keep any more are removed.",
+    summary="Topics that the release does not keep any more are set aside.",
     phase="pre-vault",
     reads=(),
     names=name,

@@ -93,6 +93,17 @@ def test_deviations_are_named(device: Path) -> None:
     path.chmod(mode)
 
 
+def test_what_waits_is_the_old_ones_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a trial the directory of an older release keeps the owner that it has there."""
+    (tmp_path / "settings.toml").write_text("[agents.zedagent]\nuid = 4006\ngid = 4006\n")
+    monkeypatch.setenv("UPGRADECONVERTER_CONFIG", str(tmp_path / "settings.toml"))
+    with disk_of(CASES["config_moves"], tmp_path, "plain") as place:
+        assert _do(Path(place), "--trial")[0] == EXIT_DONE
+        assert _do(Path(place), "verify")[1]["details"]["deviations"] == []
+        assert _do(Path(place), "confirm")[0] == EXIT_DONE
+        assert os.stat(f"{place}/status/zedagent/ConfigItemValueMap").st_uid == 4006
+
+
 def test_readers_in_several_groups() -> None:
     """A directory has one group: ids that would need more are refused; root, and the owner, need none."""
     slot = Slot(name="x", directory="x", owner="a", readers=("b", "c", "d"), mode=0o700, zone=Zone.PLAIN)

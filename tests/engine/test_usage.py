@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CASES = ("sample_device", "containerd_rich", "kitchen_sink", "vm_raw_sparse", "metadata_odd")
+# What a newer system has converted nobody here can tell apart.
+CASES = {case.name: case for case in load_cases("eve") if case.name != "stamp_newer"}
+CONVERTED = ("sample_device", "containerd_rich", "kitchen_sink", "vm_raw_sparse", "metadata_odd")
 
 
 @pytest.fixture(autouse=True)
@@ -38,20 +40,33 @@ def _du(top: Path, *words: str) -> int:
 
 
 @pytest.mark.root
+def _same_as_du(top: Path) -> None:
+    found = _usage(top)
+    assert found["in all"]["size"] == _du(top, "--apparent-size")
+    assert found["in all"]["allocated"] == _du(top)
+    for name_of_sum, total in found["in all"].items():
+        assert sum(row[name_of_sum] for row in found["usage"]) == total
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("name", CASES)
 def test_as_du_counts(tmp_path: Path, name: str) -> None:
-    """Before and after a conversion, with holes, links and devices, the sums are those of du."""
+    """With holes, links and devices, on every fixture, the sums are those of du."""
     top = tmp_path / "persist"
     top.mkdir()
-    build(next(case for case in load_cases("eve") if case.name == name).tree, str(top))
-    for words in ((), ("run",)):
-        if words:
-            checked(*words, "-p", str(top), "--target", "latest")
-        found = _usage(top)
-        assert found["in all"]["size"] == _du(top, "--apparent-size")
-        assert found["in all"]["allocated"] == _du(top)
-        for name_of_sum, total in found["in all"].items():
-            assert sum(row[name_of_sum] for row in found["usage"]) == total
+    build(CASES[name].tree, str(top))
+    _same_as_du(top)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", CONVERTED)
+def test_as_du_counts_afterwards(tmp_path: Path, name: str) -> None:
+    """After a conversion as well, with what the program keeps of its own."""
+    top = tmp_path / "persist"
+    top.mkdir()
+    build(CASES[name].tree, str(top))
+    checked("run", "-p", str(top), "--target", "latest")
+    _same_as_du(top)
 
 
 def test_whose_it_is(tmp_path: Path) -> None:

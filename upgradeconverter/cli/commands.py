@@ -112,7 +112,10 @@ def verify(context: Context) -> None:
     audit(run, context.report.phase)
     view = run.journal.read(repair=False)
     runs, broken = read_ledger(run.disk)
-    found = [*unfinished(run.session, view, run.plans.values()), *deviations(run.session, deep=True)]
+    found = [
+        *unfinished(run.session, view, run.plans.values()),
+        *deviations(run.session, deep=True, waiting=pending_sources(view)),
+    ]
     beside = run.session.pack.vault if vault_problem(run.session) else None
     drifted = altered(run.disk, runs, beside=beside, deep=context.deep)
     # What the layout does not want is told once.

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Plan, Step
 
 
-def deviations(session: Session, *, deep: bool = False) -> tuple[str, ...]:
-    """Return every deviation from the target layout as one sentence; `deep` also reads files whose name is their digest."""
+def deviations(session: Session, *, deep: bool = False, waiting: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Return every deviation from the target layout as one sentence; `deep` also reads files whose name is their digest.
+
+    A directory that waits for a trial to be confirmed is the old system's still.
+    """
     problem = vault_problem(session)
     found: list[str] = [problem] if problem else []
     for slot in session.layout().slots:
-        if problem and slot.zone is Zone.VAULT:
+        if (problem and slot.zone is Zone.VAULT) or slot.directory in waiting:
             continue
         entry = session.disk.find(slot.directory)
         if entry is None:

@@ -193,7 +193,9 @@ class TrialOvertakenError(UpgradeConverterError):
     """After a fallback the old system went on with what had been converted on trial, so the new one is out of date."""
 
     code = "TrialOvertaken"
-    hint = "`upgradeconverter run --trial` converts it anew; confirm after that."
+    hint = (
+        "`upgradeconverter run --trial` converts it anew, or `upgradeconverter rollback` gives the trial up; confirm after that."
+    )
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         """Name what the old system wrote to."""

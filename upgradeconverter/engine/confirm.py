@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING
 from upgradeconverter.engine.convert import plan_overtaken
 from upgradeconverter.engine.overtaken import pending_sources, sources_of
 from upgradeconverter.engine.places import JOURNAL, WAITING
-from upgradeconverter.engine.recover import about, executor_of, is_trial_lost, open_homes, recover, sweep_closed, unreachable
+from upgradeconverter.engine.recover import (
+    about,
+    executor_of,
+    is_trial_lost,
+    open_homes,
+    recover,
+    steps_of,
+    sweep_closed,
+    unreachable,
+)
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, failing_on_record, mark_waiting
 from upgradeconverter.errors import HaltedError, TrialLostError, TrialOvertakenError
+from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Plan, Shape, Wave
 
 if TYPE_CHECKING:
     from upgradeconverter.engine.executor import Executor
     from upgradeconverter.journal.log import JournalView
+    from upgradeconverter.model.entry import Entry
 
 
 def confirm(run: Run) -> None:
@@ -93,6 +104,11 @@ def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
         run.show()
 
 
+def _is_link(entry: Entry | None) -> bool:
+    """Return whether a link that a trial made is there still, and nothing that the old system has put in its place."""
+    return entry is not None and entry.kind is Kind.SYMLINK
+
+
 def _check_vault(run: Run, view: JournalView) -> None:
     transactions = (*view.open, *view.waiting)
     if any(home for transaction in transactions for home in open_homes(transaction)):
@@ -107,6 +123,10 @@ def _check_vault(run: Run, view: JournalView) -> None:
 
 def _check_not_overtaken(run: Run, view: JournalView) -> None:
     """Raise TrialOvertakenError where the old system went on with something: what the trial made of it must not count."""
+    made = (step for transaction in view.waiting for step in steps_of(view, transaction) if step.made_of == "symlink")
+    gone = tuple(step.target or "" for step in made if not _is_link(run.disk.find(step.target or "")))
+    if gone:
+        raise TrialOvertakenError(gone)
     for layout in dict.fromkeys(str(about(transaction).get("target", "")) for transaction in view.waiting):
         session = replace(run.session, asked=layout, pending=pending_sources(view))
         overtaken = plan_overtaken(run, session, view, "all")

@@ -74,6 +74,8 @@ def test_a_tripwire_forbids_the_early_exit(trap: str, tmp_path: Path) -> None:
         run("-p", top, "--target", "latest")
         arguments = ["-p", top, "--target", "latest"]
         if trap == "img":
+            # What was emptied is gone; an older system makes it anew.
+            (tmp_path / "persist/img").mkdir(exist_ok=True)
             (tmp_path / "persist/img/new").write_bytes(b"")
         elif trap == "leftover":
             (tmp_path / "persist/.upgradeconverter/trash").mkdir()

@@ -95,6 +95,8 @@ def _everything(*more: dict[str, Any]) -> Tree:
         _file("old/grove/leaf", "in a tree that stays in its domain"),
         _file("old/kept", "is copied and stays"),
         _file("old/settings", "old settings"),
+        _folder("old/relocated"),
+        _file("old/relocated/inside", "is found by a link"),
         _folder("plain", mode="0700"),
         _file("plain/inplace", "old settings"),
         _file("old/adjusted", "gets another mode", mode="0600"),

@@ -1,4 +1,4 @@
-"""The process is killed at every system call that changes something, on a real file system; the next start puts it right.
+"""The process is killed at calls that change something, some of each kind, on a real file system; the next start mends it.
 
 A kill at a call that only reads leaves the same disk as a kill at the next one that changes something, so these are all states
 that death of the process can leave. The counter of strace is per call name, and the kill lands before the call takes effect.
@@ -7,6 +7,7 @@ that death of the process can leave. The counter of strace is per call name, and
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ CALLS = (
     "chmod,fchmod,fchmodat,utimensat,setxattr,lsetxattr,removexattr,lremovexattr,linkat,symlinkat,mknodat,ftruncate"
 )
 CASE = "multi_drive_app"
+SEED, DEATHS_AT_A_CALL = 20260, 8
 LATE = 1_700_000_000_000_000_000  # later than any time of a fixture: the time of a run
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -61,7 +63,7 @@ def test_killed_at_any_call_the_next_start_finishes(vault: str, tmp_path: Path) 
     assert sum(counts.values()) > 50, f"only {counts} seen, strace does not show the conversion"
     killed = 0
     for call, times in sorted(counts.items()):
-        for number in range(1, times + 1):
+        for number in _some(call, times):
             folder = tmp_path / f"{call}-{number}"
             folder.mkdir()
             with disk_of(case, folder, vault) as top:
@@ -76,8 +78,14 @@ def test_killed_at_any_call_the_next_start_finishes(vault: str, tmp_path: Path) 
                 assert not os.path.exists(f"{top}/vault/.upgradeconverter"), f"{call} {number}: leftovers"
                 leftovers = {"stage", "trash", "manifest"} & set(os.listdir(f"{top}/.upgradeconverter"))
                 assert not leftovers, f"{call} {number}: {leftovers}"
-    assert killed == sum(counts.values())
+    assert killed == sum(min(times, DEATHS_AT_A_CALL) for times in counts.values())
     assert before != after
+
+
+def _some(call: str, times: int) -> list[int]:
+    """Return at which of so many calls of one kind the program dies: at all of them, or at some that are drawn."""
+    draw = random.Random(f"{SEED} {call}")  # noqa: S311 - a choice that can be repeated
+    return sorted(draw.sample(range(1, times + 1), min(times, DEATHS_AT_A_CALL)))
 
 
 def _is_new(entry: dict[str, Any]) -> bool:

@@ -55,14 +55,15 @@ def test_refused_rename_is_copied_instead(code: int, tmp_path: Path, monkeypatch
     with disk_of(CASE, tmp_path, "plain") as top:
         before = capture(top)
         monkeypatch.setattr(native, "rename_exclusively", refuse)
-        status, document = run("-p", top, "--target", "latest")
+        (start,) = CASE.starts(top)
+        status, document = run(*start)
         assert (status, document["outcome"]) == (0, "done")
         assert "rename" not in {item["transfer"] for item in document["items"] if item["status"] == "done"}
         assert any("copied instead" in warning for warning in document["warnings"])
         expected = (CASE.folder / "expect.diff").read_text(encoding="utf-8", errors="surrogateescape")
         changed = [line for line in expected.splitlines() if not line.startswith("#")]
         assert diff(before, capture(top)).splitlines() == changed
-        assert run("-p", top, "--target", "latest")[1]["items"] == []
+        assert run(*start)[1]["items"] == []
         monkeypatch.undo()
         assert run("rollback", "-p", top)[0] == 0
         assert diff(before, capture(top)) == ""

@@ -41,6 +41,8 @@ def backward_plan(
     later: list[Step] = []
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
     for step in reversed(forward):
+        if _has_come_back(disk, step, forward, transaction.txid):
+            continue
         moved = _as_moved(step, transaction.txid)
         turned = _only_form(disk, step, forward, transaction.txid) or _turn(disk, moved, forward, inner)
         if isinstance(turned, Step) and step.operation == _RELOCATE and step.made_of == "copy":
@@ -105,9 +107,28 @@ def _unless_unchanged(disk: Disk, turned: Step, step: Step, forward: tuple[Step,
     return replace(turned, operation="Retire", keeps=False, why="made by the run") if is_same else turned
 
 
+def _has_come_back(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str) -> bool:
+    """Return whether an earlier rollback, which did not come to its end, has put back what made way for something new."""
+    if step.shape is not Shape.CREATE or _is_as_made(disk, step) or disk.find(step.target or "") is None:
+        return False
+    made_way = (other for other in forward if other.group == step.group and other.shape is Shape.DISPLACE and other.keeps)
+    asides = [quarantine_path(other.source_home, txid, other.number) for other in made_way if other.source == step.target]
+    return any(disk.find(aside) is None for aside in asides)
+
+
+def _is_as_made(disk: Disk, step: Step) -> bool:
+    """Return whether what was made lies where it was made, and says what it said."""
+    found = disk.find(step.target or "")
+    if found is None or _kind_made(step) not in (None, found.kind):
+        return False
+    return step.made_of != "file" or disk.sha256(step.target or "") == step.why
+
+
 def _only_form(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str) -> Skip | None:
     """Return why what was written anew stays: what it was made of is no longer kept, so nothing else says what it does (D1)."""
-    if step.shape is not Shape.CREATE or step.made_of not in ("file", "copy", "symlink") or disk.find(step.target or "") is None:
+    if step.shape is not Shape.CREATE or step.made_of not in ("file", "copy", "symlink"):
+        return None
+    if not _is_as_made(disk, step):
         return None
     kept = [other for other in forward if other.group == step.group and other.keeps and not other.takes_back]
     made_of = [other for other in kept if other.shape is Shape.RETIRE and other.twin == step.target]

@@ -123,14 +123,7 @@ class Batch:
 
     def _drop_what_does_not_fit(self) -> None:
         """Leave alone what there is no room for by now: what was put away before may still be on its way out (zfs, btrfs)."""
-        homes = self._stage_homes()
-        spaces = {home: self.work.disk.space(home) for home in homes}
-        if not self._short(spaces):
-            return
-        for home in homes:
-            self.work.disk.sync_filesystem(home)
-        spaces = {home: self.work.disk.space(home) for home in homes}
-        for group in self._short(spaces):
+        for group in self._short({home: self.work.disk.space(home) for home in self._stage_homes()}):
             self._drop(group, Reason.NO_SPACE, "what was freed before is not free yet, or somebody else took it")
 
     def _short(self, spaces: Mapping[str, Space]) -> list[tuple[Step, ...]]:

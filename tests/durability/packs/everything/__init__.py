@@ -24,6 +24,7 @@ from upgradeconverter.packs.api import (
     Phase,
     Proposal,
     Range,
+    Relocate,
     Retire,
     Rewrite,
     SetAttributes,
@@ -118,6 +119,8 @@ def _rewritten(state: DiskState) -> Iterator[Operation]:
         path = plain["inplace"].path
         basis = hashlib.sha256(OLD_SETTINGS).hexdigest()
         yield Rewrite(source=path, target=path, content=SETTINGS, basis=basis, slot=PLAIN.name)
+    if "relocated" in old and old["relocated"].entry.kind is Kind.DIRECTORY:
+        yield Relocate(source=old["relocated"].path, target="vault/new/relocated", slot=SECRET.name)
 
 
 def _other(state: DiskState) -> Iterator[Operation]:

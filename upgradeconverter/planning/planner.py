@@ -21,7 +21,6 @@ from upgradeconverter.model.operation import (
     EnsureDirectory,
     Link,
     Move,
-    Note,
     Operation,
     Proposal,
     Relocate,
@@ -38,6 +37,7 @@ from upgradeconverter.planning.draft import CannotError, Draft
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 from upgradeconverter.planning.fitting import fit
 from upgradeconverter.planning.losses import losses, parted, refusal
+from upgradeconverter.planning.rewriting import rewrite, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -266,72 +266,10 @@ def _create(draft: Draft, base: Step, target: str, made_of: str, why: str, after
     )
 
 
-def _rewrite(draft: Draft, base: Step, operation: Rewrite) -> None:
-    """Plan a file of its own, and the other one's way aside: the copy that a rollback brings back."""
-    source, target = operation.source, operation.target
-    entry = draft.source_entry(source)
-    if entry.kind is not Kind.FILE:
-        raise CannotError(source, Reason.NOT_A_REGULAR_FILE, f"found a {entry.kind.value}")
-    if source in draft.facts.changed:
-        raise CannotError(source, Reason.CHANGED_MEANWHILE, "it was written to while the plan was made")
-    if not draft.facts.same[target, target] and _takes_place(draft, base, operation):
-        _write_anew(draft, base, Note(target, operation.content, operation.slot))
-    _write_beside(draft, base, operation.beside)
-    if source == target:
-        return
-    aside = replace(base, operation="SetAside", divergence=operation.divergence, keeps=True)
-    why = Reason.DIVERGED if operation.of_target else Reason.REWRITTEN
-    draft.put_away(aside, source, twin=target, why=why.value)
-    for path in operation.also_retire:
-        _retire_beside(draft, base, path, (source, *operation.also_retire))
-
-
-def _takes_place(draft: Draft, base: Step, operation: Rewrite) -> bool:
-    """Return whether the new file takes its place, for which whatever is there makes way; CannotError where it must not."""
-    source, target = operation.source, operation.target
-    is_there = draft.facts.entries.get(target) is not None
-    if target in draft.claimed or (is_there and source != target and operation.divergence in (Divergence.ASK, Divergence.NEWEST)):
-        raise CannotError(source, Reason.TARGET_EXISTS, f"{target} has other content", rival=target)
-    if is_there and source != target and operation.divergence is Divergence.TARGET:
-        return False
-    if is_there:
-        draft.displace(base, target, Reason.REWRITTEN if source == target or operation.of_target else Reason.DIVERGED)
-    return True
-
-
-def _write_beside(draft: Draft, base: Step, notes: Iterable[Note]) -> None:
-    for note in notes:
-        if note.target in draft.claimed:
-            raise CannotError(note.target, Reason.TARGET_EXISTS, "the name is taken")
-        if not draft.facts.same[note.target, note.target]:
-            if draft.facts.entries.get(note.target) is not None:
-                draft.displace(base, note.target, Reason.REWRITTEN)
-            _write_anew(draft, base, note)
-
-
-def _write_anew(draft: Draft, base: Step, note: Note) -> None:
-    domain = draft.prepare_parent(base, note.target)
-    draft.claimed[note.target] = ("", base.group)
-    why, size = draft.remember(note.content), len(note.content)
-    made = replace(base, shape=Shape.CREATE, made_of="file", target=note.target, target_home=domain.home)
-    draft.add(replace(made, after=draft.attributes_of_new(note.slot), why=why, size=size))
-
-
-def _retire_beside(draft: Draft, base: Step, path: str, leaving: tuple[str, ...]) -> None:
-    """Plan that what lies beside a source goes with it; a directory that holds anything else stays."""
-    entry = draft.facts.entries.get(path)
-    if entry is None:
-        return
-    if entry.kind is not Kind.DIRECTORY:
-        draft.put_away(replace(base, operation="SetAside", keeps=True), path, twin=None, why=Reason.REWRITTEN.value)
-    elif all(f"{path}/{name}" in leaving for name in draft.facts.trees[path].top_names):
-        draft.retire_folder(base, path, leaving=leaving)
-
-
 def _write(draft: Draft, base: Step, operation: Write) -> None:
     after = draft.attributes_of_new(operation.slot)
     _create(draft, base, operation.target, "file", draft.remember(operation.content), after)
-    _write_beside(draft, base, operation.beside)
+    write_beside(draft, base, operation.beside)
 
 
 def _link(draft: Draft, base: Step, operation: Link) -> None:
@@ -366,15 +304,19 @@ def _retire(draft: Draft, base: Step, operation: Retire) -> None:
 def _strangers(draft: Draft, found: Iterable[Skip]) -> list[Skip]:
     """Return a skip for each entry that keeps a directory from being emptied, and that nobody has said anything about."""
     told = {skip.path for skip in (*found, *draft.skips)}
-    named = told | {step.source for step in draft.steps} | draft.pending | set(draft.once_empty)
+    known: set[str] = set()
+    for path in (*told, *(step.source or "" for step in draft.steps), *draft.pending, *draft.once_empty):
+        # What lies in a directory speaks for that as well.
+        while path and path not in known:
+            known.add(path)
+            path = above(path)  # noqa: PLW2901 - goes up from each
     strangers = []
     for folder in draft.once_empty:
         tree = draft.facts.trees.get(folder)
         is_told = any(f"{folder}/".startswith(f"{path}/") for path in told)
-        for name in tree.top_names if tree is not None and not is_told else ():
-            path = f"{folder}/{name}"
-            if not any(each == path or (each or "").startswith(f"{path}/") for each in named):
-                strangers.append(Skip(path=path, reason=Reason.NAME_NOT_RECOGNISED, detail=f"it keeps {folder}"))
+        inside = [f"{folder}/{name}" for name in tree.top_names] if tree is not None and not is_told else []
+        unknown = (path for path in inside if path not in known)
+        strangers += [Skip(path=path, reason=Reason.NAME_NOT_RECOGNISED, detail=f"it keeps {folder}") for path in unknown]
     return strangers
 
 
@@ -419,7 +361,7 @@ def _lower(draft: Draft, base: Step, operation: Operation) -> None:  # noqa: C90
         case Write():
             _write(draft, base, operation)
         case Rewrite():
-            _rewrite(draft, base, operation)
+            rewrite(draft, base, operation)
         case Relocate():
             _relocate(draft, base, operation)
         case Link():

@@ -198,8 +198,7 @@ def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
     if _is_another(disk, step):
         detail = "something of another kind was put in its place, so it does not go back"
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=detail)
-    makes_room = any(each.target == source for each in forward)
-    if disk.find(source) is not None and not makes_room:
+    if disk.find(source) is not None and not any(each.target == source for each in forward):
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
     if not _has_place(disk, source, forward):
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot go back there")

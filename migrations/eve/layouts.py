@@ -120,18 +120,16 @@ DOWNLOADER = Slot(
     name="downloader", directory="vault/downloader", owner="downloader", readers=_MEASURES, mode=0o700, zone=Zone.VAULT
 )
 
-OLD_CONTAINERD = Slot(
-    name="old-containerd",
-    directory="containerd",
-    owner="containerd",
-    mode=0o711,
-    zone=Zone.PLAIN,
-    kind=Kind.DIRECTORY,
-    whole=True,
-)
+
+def _whole(name: str, directory: str, owner: str, mode: int, zone: Zone) -> Slot:
+    """Return a directory that is one thing, with everything in it."""
+    return Slot(name=name, directory=directory, owner=owner, mode=mode, zone=zone, kind=Kind.DIRECTORY, whole=True)
 
 
-def _databases(name: str, store: str) -> Slot:
+OLD_CONTAINERD = _whole("old-containerd", "containerd", "containerd", 0o711, Zone.PLAIN)
+
+
+def _database(name: str, store: str) -> Slot:
     """Return where a store has its database, without which nobody knows what is in it."""
     return Slot(
         name=name,
@@ -143,39 +141,15 @@ def _databases(name: str, store: str) -> Slot:
     )
 
 
-DATABASES = {store: _databases(f"database of {store}", store) for store in ("containerd", "vault/case", "vault/containerd")}
+DATABASES = {store: _database(f"database of {store}", store) for store in ("containerd", "vault/case", "vault/containerd")}
 # The document wants the naming convention of containerd, and asks whether all of its store goes there: it only makes sense whole.
 CASE = Slot(name="case", directory="vault/case", owner="containerd", mode=0o711, zone=Zone.VAULT)
-OLD_CASE = Slot(
-    name="old-case",
-    directory="vault/case",
-    owner="containerd",
-    mode=0o711,
-    zone=Zone.VAULT,
-    kind=Kind.DIRECTORY,
-    whole=True,
-)
+OLD_CASE = _whole("old-case", "vault/case", "containerd", 0o711, Zone.VAULT)
 CONTAINERD = Slot(name="containerd", directory="vault/containerd", owner="containerd", mode=0o711, zone=Zone.VAULT)
 CONTAINERD_THERE = replace(CONTAINERD, name="containerd-there", kind=Kind.DIRECTORY, whole=True)
 
-OLD_CONFIG = Slot(
-    name="old-config",
-    directory="config/GlobalConfig",
-    owner="zedagent",
-    mode=0o700,
-    zone=Zone.PLAIN,
-    kind=Kind.DIRECTORY,
-    whole=True,
-)
-OLD_CONFIG_MAP = Slot(
-    name="old-config-map",
-    directory="config/ConfigItemValueMap",
-    owner="zedagent",
-    mode=0o700,
-    zone=Zone.PLAIN,
-    kind=Kind.DIRECTORY,
-    whole=True,
-)
+OLD_CONFIG = _whole("old-config", "config/GlobalConfig", "zedagent", 0o700, Zone.PLAIN)
+OLD_CONFIG_MAP = _whole("old-config-map", "config/ConfigItemValueMap", "zedagent", 0o700, Zone.PLAIN)
 CONFIG_MAP = Slot(
     name="config-map", directory="config/ConfigItemValueMap", owner="zedagent", mode=0o700, zone=Zone.PLAIN, entry_mode=0o644
 )
@@ -236,15 +210,7 @@ PORTS = Slot(
     zone=Zone.PLAIN,
     whole=True,
 )
-UNSEALED = Slot(
-    name="unsealed",
-    directory="unsealed-vault",
-    owner="vaultmgr",
-    mode=0o700,
-    zone=Zone.UNSEALED,
-    kind=Kind.DIRECTORY,
-    whole=True,
-)
+UNSEALED = _whole("unsealed", "unsealed-vault", "vaultmgr", 0o700, Zone.UNSEALED)
 UNSEALED_NIM = Slot(name="unsealed-nim", directory="unsealed-vault/nim", owner="nim", mode=0o700, zone=Zone.UNSEALED)
 
 _SLOTS = {

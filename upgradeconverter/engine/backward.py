@@ -102,7 +102,7 @@ def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str |
 def _unless_unchanged(disk: Disk, turned: Step, step: Step, forward: tuple[Step, ...], txid: str) -> Step:
     """Return the step that sets a copy aside, or lets it go if it still is what the one that was kept is."""
     kept = (other for other in forward if other.group == step.group and other.shape is Shape.DISPLACE and other.keeps)
-    asides = [quarantine_path(other.source_home, txid, other.number) for other in kept]
+    asides = [_aside(other, txid) for other in kept]
     is_same = any(disk.find(aside) is not None and disk.same_content(aside, step.target or "") for aside in asides)
     return replace(turned, operation="Retire", keeps=False, why="made by the run") if is_same else turned
 
@@ -112,7 +112,7 @@ def _has_come_back(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str)
     if step.shape is not Shape.CREATE or _is_as_made(disk, step) or disk.find(step.target or "") is None:
         return False
     made_way = (other for other in forward if other.group == step.group and other.shape is Shape.DISPLACE and other.keeps)
-    asides = [quarantine_path(other.source_home, txid, other.number) for other in made_way if other.source == step.target]
+    asides = [_aside(other, txid) for other in made_way if other.source == step.target]
     return any(disk.find(aside) is None for aside in asides)
 
 
@@ -134,7 +134,7 @@ def _only_form(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str) -> 
     made_of = [other for other in kept if other.shape is Shape.RETIRE and other.twin == step.target]
     made_of = made_of or [other for other in kept if other.shape is Shape.DISPLACE and other.source in (step.target, step.source)]
     for other in made_of:
-        aside = quarantine_path(other.source_home, txid, other.number)
+        aside = _aside(other, txid)
         is_back = other.source != step.target and disk.find(other.source or "") is not None
         if disk.find(aside) is None and not is_back:
             detail = f"{aside}, of which it was made, is gone, so it stays"
@@ -142,11 +142,15 @@ def _only_form(disk: Disk, step: Step, forward: tuple[Step, ...], txid: str) -> 
     return None
 
 
+def _aside(step: Step, txid: str) -> str:
+    return quarantine_path(step.source_home, txid, step.number)
+
+
 def _as_moved(step: Step, txid: str) -> Step:
     """Return what was set aside as what it is now: something that lies elsewhere."""
     if not step.keeps or step.takes_back:
         return step
-    aside = quarantine_path(step.source_home, txid, step.number)
+    aside = _aside(step, txid)
     return replace(step, shape=Shape.RENAME, target=aside, target_home=step.source_home, keeps=False)
 
 

@@ -141,6 +141,20 @@ def test_walk_holds_few_descriptors(tmp_path: Path) -> None:
     PosixDisk.at(str(tmp_path)).remove("d")
 
 
+@pytest.mark.parametrize("above", [0, 1, 20])
+def test_walk_goes_down_twice(tmp_path: Path, above: int) -> None:
+    """Several deep branches next to each other are walked like one: coming up and going down again closes nothing twice."""
+    fork = tmp_path.joinpath(*["above"] * above)
+    for branch in ("a", "b", "c"):
+        (fork / branch).mkdir(parents=True)
+        _deep(fork / branch, 100)
+    top = os.open(tmp_path, os.O_RDONLY)
+    before = len(os.listdir("/proc/self/fd"))
+    assert sum(visit.name.startswith("f") for visit in walking.walk(top)) == 300
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(top)
+
+
 def test_walk_is_not_led_astray(tmp_path: Path) -> None:
     """Where a directory is moved while a walk is far below, the walk stops instead of going on in another place."""
     _deep(tmp_path, 100)

@@ -147,6 +147,7 @@ def keeps_every_promise(things: list[tuple[str, bytes, str, bytes]]) -> None:
 @example(things=[(PREPARED, b"fifo", "fifo", b""), ("img", os.path.basename(os.fsencode(IMAGE)), "fifo", b"")])
 @example(things=[("checkpoint", b"lastconfig", "fifo", b""), ("checkpoint", b"lastconfig.bak", "socket", b"")])
 @example(things=[("status/zedmanager/AppAndImageToHash", b"x.json", kind, b"") for kind in ("fifo", "link to itself", "deep")])
+@example(things=[("runx/pods/prepared", name, "deep", b"") for name in (b"one", b"two")])
 @example(things=[("vault", b"volumes", "link out", b"")])
 @example(things=[("img", b".upgradeconverter", "file", b""), ("vault", b".upgradeconverter", "fifo", b"")])
 @example(things=[(f"{PREPARED}/rootfs", b"x", kind, b"") for kind in ("hard link", "whiteout", "deep")])

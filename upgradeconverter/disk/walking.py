@@ -192,7 +192,7 @@ class Way:
         if expected is not None and identity != _identity(expected):
             raise OSError(errno.ESTALE, "something else was put in its place", self.path)
         far = len(self._fds) - 1 - _KEPT
-        if far > 0:
+        if far > 0 and self._fds[far] != _CLOSED:
             os.close(self._fds[far])
             self._fds[far] = _CLOSED
 

@@ -89,7 +89,7 @@ class Work:
         stages = step.shape in (Shape.COPY, Shape.CREATE)
         retires = step.shape in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE)
         target = self.disk.find(self.target_path(step)) if step.target is not None else None
-        if ours_only and target is not None and not self._is_ours(step, target.identity):
+        if ours_only and target is not None and not self._is_ours(step, target):
             target = None
         return presence(
             source=has_source and step.source is not None and self.disk.find(step.source) is not None,
@@ -106,13 +106,23 @@ class Work:
         entry = self.disk.find(step.source or "")
         return entry is not None and step.expected is not None and entry.identity == step.expected.identity
 
-    def _is_ours(self, step: Step, identity: int) -> bool:
+    def _is_ours(self, step: Step, target: Entry) -> bool:
         if step.shape is Shape.ADJUST:
             return True
+        # What was deleted gives its inode number to what is made next, of whatever kind.
+        if target.kind is not _kind_of_target(step, target.kind):
+            return False
         if step.shape is Shape.RENAME:
-            return step.expected is None or identity == step.expected.identity
+            return step.expected is None or target.identity == step.expected.identity
         known = self.staged.get(step.number)
-        return known is None or identity == known
+        return known is None or target.identity == known
+
+
+def _kind_of_target(step: Step, found: Kind) -> Kind:
+    """Return what kind of thing a step publishes; what was found where nothing tells."""
+    if step.shape is Shape.CREATE and step.made_of != "copy":
+        return Kind(step.made_of)
+    return Kind(step.expected.kind) if step.expected is not None else found
 
 
 def check_source(disk: Disk, step: Step, *, deep: bool) -> None:

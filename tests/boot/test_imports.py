@@ -1,74 +1,54 @@
-"""A start with nothing to do imports next to nothing; the set of modules is pinned."""
+"""A start with nothing to do imports one small module and leaves, however it is started; what cannot be decided goes on."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.support.cases import disk_of, load_cases
 from tests.support.running import run
+from tests.support.starting import ISOLATED, SCRIPT, Start, lay_out, start
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-ALLOWED = {"upgradeconverter", "upgradeconverter.preflight"}
-
-PROGRAM = """
-import sys
-before = set(sys.modules)
-sys.argv = ["upgradeconverter", *sys.argv[1:]]
-import runpy
-known = set(sys.modules)
-try:
-    from upgradeconverter.__main__ import main
-    main()
-except SystemExit as done:
-    print("status", done.code)
-print("modules", *sorted(set(sys.modules) - known - {"upgradeconverter.__main__"}))
-"""
-
-
+ALLOWED = frozenset({"upgradeconverter", "upgradeconverter.preflight"})
 CASE = next(case for case in load_cases("eve") if case.name == "multi_drive_app")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "UPGRADECONVERTER_"))}
+# By the installed command, and by the line of the boot units.
+WAYS = pytest.mark.parametrize("flags", [pytest.param((), id="command"), pytest.param(ISOLATED, id="unit")])
 
 
-def _start(*arguments: str) -> tuple[list[str], set[str]]:
-    """Start the program; returns what it said and which modules it imported."""
-    command = [sys.executable, "-c", PROGRAM, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
-    *said, modules = done.stdout.splitlines()
-    return said, set(modules.split()[1:])
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the program as it is installed."""
+    return str(lay_out(tmp_path_factory.mktemp("installed")))
 
 
+@WAYS
 @pytest.mark.root
 @pytest.mark.parametrize("phase", ["pre-vault", "post-vault", "all"])
-def test_nothing_to_do_imports_only_the_preflight(phase: str, tmp_path: Path) -> None:
+def test_nothing_to_do_imports_only_the_preflight(phase: str, flags: tuple[str, ...], script: str, tmp_path: Path) -> None:
     """After a conversion the next start leaves early, has imported nothing but the preflight, and says what the program says."""
     with disk_of(CASE, tmp_path, "plain") as top:
         arguments = ("-p", top, "--target", "latest")
         assert run(*arguments)[1]["outcome"] == "done"
         for each in ("pre-vault", "post-vault", "all"):
             run(each, *arguments)
-        as_text, as_json = _start(phase, *arguments), _start(phase, *arguments, "--output=json")
-        assert (as_text[1], as_json[1]) == (ALLOWED, ALLOWED)
+        as_text, as_json = (start((*flags, script), phase, *arguments, f"--output={form}") for form in ("text", "json"))
         status, document = run(phase, *arguments)
         (tmp_path / "persist/.upgradeconverter/stage").mkdir()
-        full, modules = _start(phase, *arguments)
-    assert modules > ALLOWED
-    assert as_text[0] == full
-    assert full[-1] == f"status {status}"
-    found = json.loads(as_json[0][0])
-    assert found == {**document, "run": None}
+        full = start((*flags, script), phase, *arguments)
+    assert (as_text.modules, as_json.modules) == (ALLOWED, ALLOWED)
+    assert full.modules > ALLOWED
+    assert (as_text.said, as_text.status, as_text.errors) == (full.said, full.status, "")
+    assert full.status == status
+    assert json.loads(as_json.said) == {**document, "run": None}
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("trap", ["img", "leftover", "stamp", "other target", "strict"])
-def test_a_tripwire_forbids_the_early_exit(trap: str, tmp_path: Path) -> None:
+def test_a_tripwire_forbids_the_early_exit(trap: str, script: str, tmp_path: Path) -> None:
     """A new legacy file, a working folder, a damaged stamp, another target or option each lead to the full program."""
     with disk_of(CASE, tmp_path, "plain") as top:
         run("-p", top, "--target", "latest")
@@ -86,11 +66,11 @@ def test_a_tripwire_forbids_the_early_exit(trap: str, tmp_path: Path) -> None:
             arguments.append("--strict")
         else:
             arguments[-1] = "5.7.1"
-        assert _start(*arguments)[1] > ALLOWED
+        assert _is_full(start((*ISOLATED, script), *arguments))
 
 
 @pytest.mark.root
-def test_what_may_pass_is_looked_at_again(tmp_path: Path) -> None:
+def test_what_may_pass_is_looked_at_again(script: str, tmp_path: Path) -> None:
     """After an item was left for want of space the next start looks again, and finds the space."""
     with disk_of(CASE, tmp_path, "plain") as top:
         os.makedirs(f"{top}/vault", exist_ok=True)
@@ -99,11 +79,57 @@ def test_what_may_pass_is_looked_at_again(tmp_path: Path) -> None:
             first = run("-p", top, "--target", "latest")[1]
             assert "NoSpace" in {skip["reason"] for skip in first["skipped"]}
             subprocess.run(["mount", "-o", "remount,size=64m", f"{top}/vault"], check=True)
-            said, modules = _start("-p", top, "--target", "latest")
-            assert modules > ALLOWED
-            assert said[0] == "run all: done"
+            second = start((*ISOLATED, script), "-p", top, "--target", "latest")
+            assert _is_full(second)
+            assert second.said.startswith("run all: done\n")
         finally:
             subprocess.run(["umount", "-l", f"{top}/vault"], check=True)
+
+
+def _is_full(started: Start) -> bool:
+    return started.modules > ALLOWED and "upgradeconverter.engine.session" in started.modules
+
+
+@pytest.mark.parametrize(
+    ("flags", "installed"),
+    [
+        pytest.param((), True, id="command"),
+        pytest.param(ISOLATED, True, id="unit"),
+        pytest.param(ISOLATED, False, id="unit of a package that lies elsewhere"),
+        pytest.param(("-S",), True, id="without site"),
+        pytest.param(("-I",), False, id="isolated"),
+    ],
+)
+def test_undecided_goes_on(flags: tuple[str, ...], installed: bool, script: str, tmp_path: Path) -> None:
+    """Where the preflight cannot decide the full program starts, whatever the flags, and finds what it depends on."""
+    program = script if installed else str(SCRIPT)
+    done = start((*flags, program), "-p", str(tmp_path), "--target", "latest", "--output=json", "-n")
+    assert (done.status, done.errors) == (0, "")
+    assert json.loads(done.said)["outcome"] == "nothing-to-do"
+
+
+@WAYS
+def test_the_package_is_started_alike(flags: tuple[str, ...], script: str) -> None:
+    """`python -m upgradeconverter` says what the command says, with the same status."""
+    by_name = start(("-m", "upgradeconverter"), "--version")
+    by_script = start((*flags, script), "--version")
+    assert (by_name.status, by_name.said, by_name.errors) == (by_script.status, by_script.said, by_script.errors) != (1, "", "")
+
+
+@WAYS
+def test_nothing_is_imported_from_the_working_directory(flags: tuple[str, ...], script: str, tmp_path: Path) -> None:
+    """Modules that somebody puts where the program is started, or beside the script, are never imported."""
+    beside = Path(script).parent
+    names = ("upgradeconverter", "posix", "site", "json", "structlog", "argparse", "preflight", "sitecustomize")
+    files = [folder / f"{name}.py" for folder in (tmp_path, beside) for name in names]
+    try:
+        for file in files:
+            file.write_text(f"raise SystemExit({str(file)!r})\n", encoding="utf-8")
+        done = start((*flags, script), "-p", str(tmp_path), "-n", folder=str(tmp_path))
+    finally:
+        for file in files:
+            file.unlink()
+    assert (done.status, done.errors) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +145,9 @@ def test_what_may_pass_is_looked_at_again(tmp_path: Path) -> None:
 )
 def test_only_plain_invocations_may_leave_early(arguments: list[str], words: tuple[str, ...] | None) -> None:
     """Whatever is not a plain run is left to the full command line."""
-    from upgradeconverter.__main__ import _words
+    from upgradeconverter.preflight import words_of
 
-    found = _words(arguments)
+    found = words_of(arguments)
     assert (None if found is None else tuple(found.values())) == words
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from upgradeconverter import preflight
 from upgradeconverter.engine.stamp import Section, Stamp, encode
 from upgradeconverter.preflight import answer, read_release, read_words, signature
 
@@ -147,6 +148,13 @@ def test_arbitrary_questions(persist: str, phase: str, target: str, release: str
     assert answer(f"/nowhere/{persist}", phase, expected, as_json=True) is None
 
 
+@pytest.fixture
+def system(fs: FakeFilesystem, monkeypatch: pytest.MonkeyPatch) -> FakeFilesystem:
+    """Let the preflight see a made-up system."""
+    monkeypatch.setattr(preflight, "posix", os)
+    return fs
+
+
 @pytest.mark.parametrize(
     ("run", "etc", "expected"),
     [
@@ -158,11 +166,11 @@ def test_arbitrary_questions(persist: str, phase: str, target: str, release: str
         pytest.param(None, None, "", id="none"),
     ],
 )
-def test_release_files(fs: FakeFilesystem, run: bytes | None, etc: bytes | None, expected: str) -> None:
+def test_release_files(system: FakeFilesystem, run: bytes | None, etc: bytes | None, expected: str) -> None:
     """The first release file that says anything names the release by its first word."""
     for path, content in zip(FILES, (run, etc), strict=True):
         if content is not None:
-            fs.create_file(path, contents=content)
+            system.create_file(path, contents=content)
     assert read_release(FILES)[0] == expected
 
 
@@ -174,19 +182,19 @@ def test_release_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_release(tuple(str(tmp_path / name) for name in ("folder", "fifo", "file"))) == ("5.7.1", str(tmp_path / "file"))
 
 
-def test_words_of_a_file(fs: FakeFilesystem) -> None:
+def test_words_of_a_file(system: FakeFilesystem) -> None:
     """The words of the kernel command line are read as they are; without /proc there are none."""
     assert read_words("/proc/cmdline") == []
-    fs.create_file("/proc/cmdline", contents="quiet\nupgradeconverter=off ")
+    system.create_file("/proc/cmdline", contents="quiet\nupgradeconverter=off ")
     assert read_words("/proc/cmdline") == ["quiet", "upgradeconverter=off"]
 
 
-def test_signature_of_settings(fs: FakeFilesystem) -> None:
+def test_signature_of_settings(system: FakeFilesystem) -> None:
     """A settings file has a signature, which another file in its place does not have; none has the empty one."""
     assert signature(SETTINGS) == ""
-    fs.create_file(SETTINGS, contents='target = "5.7.0"\n')
+    system.create_file(SETTINGS, contents='target = "5.7.0"\n')
     before = signature(SETTINGS)
-    fs.remove(SETTINGS)
-    fs.create_file(SETTINGS, contents='target = "5.7.0"\n')
+    system.remove(SETTINGS)
+    system.create_file(SETTINGS, contents='target = "5.7.0"\n')
     assert before
     assert signature(SETTINGS) != before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import posix
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.olddisk import ENGINE, checked, make_disk, unsynced
 from tests.support.running import run
-from upgradeconverter import __main__ as start
+from upgradeconverter import preflight
 from upgradeconverter.cli import commands
 from upgradeconverter.cli import main as cli
 from upgradeconverter.disk import lock
@@ -197,10 +198,10 @@ def test_early_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stamp is asked only about a plain boot invocation, and exactly about that one."""
-    for name in [name for name in os.environ if name.startswith("UPGRADECONVERTER_")]:
-        monkeypatch.delenv(name)
+    for inherited in [name for name in posix.environ if name.startswith(b"UPGRADECONVERTER_")]:
+        monkeypatch.delitem(posix.environ, inherited)
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setitem(posix.environ, os.fsencode(name), os.fsencode(value))
     monkeypatch.setattr("upgradeconverter.preflight.signature", lambda _: settings)
     monkeypatch.setattr("upgradeconverter.preflight.read_words", lambda _: kernel.split())
     questions: list[dict[str, str]] = []
@@ -210,6 +211,6 @@ def test_early_leave(
         return "nothing to do"
 
     monkeypatch.setattr("upgradeconverter.preflight.answer", answer)
-    assert start._answer(argv) == (None if asked is None else "nothing to do")
+    assert preflight.find_answer(argv) == (None if asked is None else "nothing to do")
     assert [{**each, **(asked or {})} for each in questions] == questions
     assert bool(questions) is (asked is not None)

@@ -1,8 +1,9 @@
 """The program's door to the kernel, which can fail or kill at any call: fast enough to do so at every one.
 
 Every call by which the program looks at a disk or changes it goes through a name of the modules `os`, `fcntl`, `xattr`, `hashlib`
-and `builtins`, or through the C library of `disk.native`. `armed` puts a guard before each of these. That no call which changes
-something gets past the guards is what `test_door` compares with what strace sees.
+and `builtins`, or through the C library of `disk.native`; what the preflight looks at before is none of it. `armed` puts a guard
+before each of these. That no call which changes something gets past the guards is what `test_door` compares with what strace
+sees.
 
 Calls are counted apart: those that change something or make it durable (`CHANGE`), and those that only look (`LOOK`). A death
 before a call that only looks leaves the same disk as one before the next change.

@@ -9,6 +9,8 @@ import pytest
 INIT = Path(__file__).parent.parent / "init"
 SNIPPET = INIT / "eve" / "onboot-snippet.sh"
 PHASES = ("pre-vault", "post-vault", "confirm")
+INSTALLED = "/usr/lib/upgradeconverter/bin"
+START = f"{INSTALLED}/python3 -I -S {INSTALLED}/upgradeconverter"
 WORDS = {phase: f"{phase} --trial" for phase in PHASES[:2]} | {"confirm": "confirm"}
 
 
@@ -27,7 +29,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def copy_units(folder: Path) -> None:
     """Copy all units into `folder`, starting `/bin/true`: systemd complains about a program that is not installed."""
     for unit in (INIT / "systemd").iterdir():
-        text = unit.read_text().replace("ExecStart=/usr/bin/upgradeconverter ", "ExecStart=/bin/true ")
+        text = unit.read_text().replace(f"ExecStart={START} ", "ExecStart=/bin/true ")
         (folder / unit.name).write_text(text)
     # These two belong to systemd itself.
     for target in ("boot-complete", "multi-user"):
@@ -60,6 +62,7 @@ def start_snippet(folder: Path, phase: str, *statuses: int, cmdline: str = "") -
         "sh",
         str(SNIPPET),
         phase,
+        PYTHON="sh -u",
         CONVERTER=str(converter),
         CMDLINE=str(folder / "cmdline"),
         PATH=f"{folder}:/usr/bin:/bin",
@@ -97,7 +100,7 @@ def test_verification_notices_a_wrong_key(tmp_path: Path) -> None:
 def test_unit_starts_its_own_phase(phase: str) -> None:
     """Each unit calls the installed program with the phase of its name and asks for machine-readable output."""
     text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
-    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"/usr/bin/upgradeconverter {WORDS[phase]} --output json"]
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"{START} {WORDS[phase]} --output json"]
 
 
 def test_snippet_is_posix_shell() -> None:
@@ -133,6 +136,12 @@ def test_snippet_takes_no_other_word_for_the_switch(tmp_path: Path, cmdline: str
     """A word that only looks like the switch switches nothing off."""
     ended, calls = start_snippet(tmp_path, "pre-vault", 0, cmdline=cmdline)
     assert (ended, len(calls)) == (0, 1)
+
+
+def test_snippet_starts_what_the_units_start() -> None:
+    """The snippet calls the same program with the same interpreter and flags as the units."""
+    found = dict(re.findall(r"^(PYTHON|CONVERTER)=\$\{\1:-(.*)\}$", SNIPPET.read_text(), re.MULTILINE))
+    assert f"{found['PYTHON']} {found['CONVERTER']}" == START
 
 
 def test_snippet_without_a_converter_holds_the_readers(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@
 # looks like. After the vault a 1 means: do not publish ConversionComplete. Who waits for it then does not start on a half
 # known disk, and a release under test falls back to the one before, to which an unconverted disk belongs.
 
-CONVERTER=${CONVERTER:-/usr/bin/upgradeconverter}
+# Like the units: with nothing to do, -I -S saves a fifth of the start, and nothing of the caller's Python gets in.
+PYTHON=${PYTHON:-/usr/lib/upgradeconverter/bin/python3 -I -S}
+CONVERTER=${CONVERTER:-/usr/lib/upgradeconverter/bin/upgradeconverter}
 CMDLINE=${CMDLINE:-/proc/cmdline}
 BUSY_TRIES=60   # another instance: wait so many times ...
 BUSY_SECONDS=5  # ... so many seconds
@@ -56,7 +58,7 @@ fi
 while :; do
     status=0
     # shellcheck disable=SC2086 # they are words
-    "$CONVERTER" $words --output json || status=$?
+    $PYTHON "$CONVERTER" $words --output json || status=$?
     case $status in
         0) exit 0 ;;
         1) say "done; some items were left as they are, the report names them"; exit 0 ;;

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.cases import disk_of, load_cases
 from tests.support.running import run
-from tests.support.starting import ISOLATED, SCRIPT, Start, lay_out, start
+from tests.support.starting import ISOLATED, SCRIPT, Start, lay_out, line_of, start
 
 ALLOWED = frozenset({"upgradeconverter", "upgradeconverter.preflight"})
 CASE = next(case for case in load_cases("eve") if case.name == "multi_drive_app")
@@ -149,6 +149,16 @@ def test_only_plain_invocations_may_leave_early(arguments: list[str], words: tup
 
     found = words_of(arguments)
     assert (None if found is None else tuple(found.values())) == words
+
+
+@pytest.mark.parametrize("unit", ["pre-vault", "post-vault"])
+def test_units_may_leave_early(unit: str) -> None:
+    """The preflight knows every word with which a boot unit starts the program."""
+    from upgradeconverter.preflight import words_of
+
+    found = words_of(line_of(unit).split("/bin/upgradeconverter ")[1].split())
+    assert found is not None
+    assert (found["phase"], found["--output"]) == (unit, "json")
 
 
 def test_preflight_believes_nothing_without_a_stamp(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.olddisk import make_disk
-from tests.support.starting import CHECKOUT, ISOLATED, PACKAGES, start
+from tests.support.starting import CHECKOUT, INSTALLED, PACKAGES, line_of, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +37,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment
 
 
-@pytest.mark.parametrize("flags", [pytest.param((), id="command"), pytest.param(ISOLATED, id="unit")])
-def test_installed_program(flags: tuple[str, ...], installed: Path, tmp_path: Path) -> None:
-    """A first start converts, a second one finds nothing left; the third imports the preflight and nothing else."""
-    top = make_disk(tmp_path / "persist")
-    words = ("-p", top, "--target", "latest", "--output=json")
-    program, python = str(installed / "bin/upgradeconverter"), str(installed / "bin/python3")
-    first, second, third = (start((*flags, program), *words, python=python) for _ in range(3))
+@pytest.mark.parametrize("unit", ["", "pre-vault", "post-vault"])
+def test_installed_program(unit: str, installed: Path, tmp_path: Path) -> None:
+    """The command converts; after that command and units look once more, and then import the preflight and nothing else."""
+    python, program = f"{installed}/bin/python3", f"{installed}/bin/upgradeconverter"
+    words = ("-p", make_disk(tmp_path / "persist"), "--target", "latest", "--output=json")
+    first = start((program,), *words, python=python)
     assert (first.status, json.loads(first.said)["outcome"]) == (0, "done")
-    assert (second.status, json.loads(second.said)["outcome"]) == (0, "nothing-to-do")
-    assert (third.status, third.modules, third.errors) == (0, ALLOWED, "")
+    line = line_of(unit).replace(INSTALLED, str(installed)).split() if unit else [python, program]
+    place = line.index(program) + 1
+    second, third = (start(line[1:place], *line[place:], *words, python=line[0]) for _ in range(2))
+    assert [json.loads(each.said)["outcome"] for each in (second, third)] == ["nothing-to-do"] * 2
+    assert (second.status, third.status, third.errors) == (0, 0, "")
+    # Nobody had asked for one phase yet, so that the first start of a unit goes on, and finds what the program depends on.
+    assert second.modules > ALLOWED or not unit
+    assert third.modules == ALLOWED
 
 
 def test_byte_code_is_installed(installed: Path) -> None:

@@ -16,6 +16,8 @@ CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "init/bin/upgradeconverter.py"
 PACKAGES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 ISOLATED = ("-I", "-S")
+# Where the units expect the environment that the program was installed in.
+INSTALLED = "/usr/lib/upgradeconverter"
 _IMPORTED = "import time:"
 
 
@@ -27,6 +29,12 @@ class Start:
     said: str
     errors: str
     modules: frozenset[str]
+
+
+def line_of(unit: str) -> str:
+    """Return the line by which a boot unit starts the program."""
+    text = (CHECKOUT / f"init/systemd/upgradeconverter-{unit}.service").read_text(encoding="utf-8")
+    return next(line for line in text.splitlines() if line.startswith("ExecStart=")).removeprefix("ExecStart=")
 
 
 def lay_out(top: Path) -> Path:

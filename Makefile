@@ -15,6 +15,12 @@ SEED ?= 1
 SECONDS ?= 60
 EXAMPLES ?= 1000
 EVERY ?= 1
+CASE ?=
+ON ?=
+AGAINST ?=
+ROUNDS ?=
+SCALE ?=
+WRITE ?=
 export PERSIST PACK TARGET
 
 VENV := .venv
@@ -25,7 +31,7 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check sweep powercut mutation-score fuzz fmt clean proto wheel tools static
+.PHONY: help run test check sweep powercut mutation-score bench fuzz fmt clean proto wheel tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +60,10 @@ fuzz: tools $(FUZZ)  ## fuzz the readers with atheris and the disks with hypothe
 
 sweep: tools $(DEV)  ## kill the program, and let the disk refuse, at every call (needs root), or at one in EVERY=1, with JOBS=2
 	$(BIN)/python -m tests.durability.fault_sweep --every $(EVERY) --seed $(SEED) --jobs $(JOBS)
+
+bench: tools $(DEV)  ## compare with cp, rsync and mv (needs root): CASE=name ON=vault,plain,xfs,btrfs ROUNDS=5 SCALE=1 WRITE=1
+	@$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(ON),--on $(ON)) $(if $(AGAINST),--against $(AGAINST)) \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) $(if $(WRITE),--write)
 
 fmt: $(DEV)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format .

@@ -28,7 +28,7 @@ from tests.powercut.recorder import Mark, events_of, mark, recorded
 from tests.powercut.stories import EXT4
 from tests.powercut.survivors import Replay, Survivor
 from upgradeconverter.disk import native
-from upgradeconverter.disk.port import CopyOrder
+from upgradeconverter.disk.port import CopyOrder, Place, StreamOrder
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.model.plan import Attributes
 
@@ -65,12 +65,28 @@ def _rename_and_sync(disk: PosixDisk) -> None:
     disk.sync_directory("old")
 
 
+def _stream_a_piece(disk: PosixDisk) -> None:
+    """Let a file go over as far as its place is to be kept: what the place claims must be durable then."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(place: Place) -> None:
+        raise StopError(place)
+
+    disk.copy(CopyOrder(source="old/file", target="new", after=Attributes(), hollow=True))
+    disk.sync_filesystem("")
+    with suppress(StopError):
+        disk.stream(StreamOrder(source="old/file", target="new", piece=1 << 20), stop)
+
+
 # By the function in which the sync stands.
 PROMISES = {
     "PosixDisk.append": Promise(lambda disk: disk.append("old/file", MORE), {"old/file": OLD + MORE}),
     "PosixDisk.truncate": Promise(lambda disk: disk.truncate("old/file", 100), {"old/file": OLD[:100]}),
     "PosixDisk.sync_directory": Promise(_rename_and_sync, {"old/renamed": OLD}),
     "PosixDisk.sync_file": Promise(_write_and_sync, {"old/file": OLD + MORE}),
+    "_Stream._sync": Promise(_stream_a_piece, {"new": OLD}),
     "sync_filesystem": Promise(_copy_and_sync, {"old/file": OLD, "new/file": OLD}),
 }
 

@@ -19,6 +19,7 @@ VERBS = (
     "make_link",
     "make_hard_link",
     "copy",
+    "stream",
     "rename",
     "set_attributes",
     "remove",

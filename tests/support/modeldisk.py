@@ -15,7 +15,8 @@ The model is harsher than any real file system, so what survives here survives t
   of the directory it happens in, the change before it at the same name, and, for a directory that is removed or moved,
   whatever left it before. What left a directory, and that it had come there, is sure once the removal or move of that
   directory is.
-- Content without a sync survives whole, half or not at all, attributes as the old or the new ones, each for itself.
+- Content without a sync survives whole, half or not at all, attributes as the old or the new ones, each for itself. What was
+  only written over, as a stream does, keeps its length.
 - File systems have no mutual order.
 - A sync that failed has dropped what it could not write: a later sync of the same content tells no error and saves
   nothing.
@@ -34,7 +35,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
 from upgradeconverter.disk import manifest
-from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
+from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Place, Progress, StreamOrder
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
 from upgradeconverter.model.plan import Attributes
 
@@ -192,6 +193,18 @@ def _split(path: str) -> tuple[str, str]:
     return above, name
 
 
+def _inside(top: str, path: str) -> str:
+    return f"{top}/{path}" if path else top
+
+
+def _parts_over(parts: list[tuple[str, int]], start: Place, chunk: int) -> int:
+    """Return how many parts lie before a place."""
+    if not start.offset and not start.path:
+        return 0
+    first = next(number for number, (path, _) in enumerate(parts) if path == start.path)
+    return first + -(-start.offset // chunk)
+
+
 def remains(durable: bytes, live: bytes) -> tuple[bytes, ...]:
     """Return what may be left of content that was changed without a sync: all of the change, half of it, nothing.
 
@@ -214,7 +227,14 @@ class ModelDisk:
         points: how many points were passed.
         calls: how many verbs that act were called; inside `copy` and `remove` every primitive counts.
         watch: called before every point, with its number.
+        chunk: bytes that a stream takes over at once; a piece is as much, whatever was ordered.
+        scale: how many bytes of a real disk one byte here stands for, where room is counted.
+        free: bytes that are free, whatever is done.
     """
+
+    chunk = 16
+    scale = 1
+    free = 1 << 40
 
     def __init__(
         self,
@@ -249,6 +269,7 @@ class ModelDisk:
         self._durable = _Tree()
         self._pending: list[_Change] = []
         self._dropped: set[int] = set()
+        self._overwritten: set[int] = set()
         self._new_node(Kind.DIRECTORY, "", 0o755)
 
     @property
@@ -291,6 +312,7 @@ class ModelDisk:
             self._durable.apply(change)
         self._pending.clear()
         self._dropped.clear()
+        self._overwritten.clear()
         self._durable.nodes = dict(self._live.nodes)
         self.points = self.calls = 0
 
@@ -300,23 +322,23 @@ class ModelDisk:
 
     def become(self, other: ModelDisk) -> None:
         """Take over the live tree of another disk, all of it durable."""
-        self.domains = other.domains
         other._reborn(self, other._live.copy())
 
     def take_over(self, other: ModelDisk) -> None:
         """Take over another disk as it is, what is not durable included; nothing is counted yet, nothing cut or failing."""
-        self.domains = other.domains
+        self.domains, self.scale, self.free = other.domains, other.scale, other.free
         self._live, self._durable = other._live.copy(), other._durable.copy()
         self._pending = [replace(change, waits=set(change.waits)) for change in other._pending]
-        self._dropped = set(other._dropped)
+        self._dropped, self._overwritten = set(other._dropped), set(other._overwritten)
         self._clock, self._number, self._next_inode = other._clock, other._number, other._next_inode
         self.points = self.calls = 0
         self.crash_at = self.fail_at = self.watch = None
 
     def _reborn(self, disk: ModelDisk, tree: _Tree) -> ModelDisk:
         tree.prune()
+        disk.domains, disk.scale, disk.free = self.domains, self.scale, self.free
         disk._live, disk._durable = tree, tree.copy()
-        disk._pending, disk._dropped = [], set()
+        disk._pending, disk._dropped, disk._overwritten = [], set(), set()
         disk._clock, disk._number, disk._next_inode = self._clock, self._number, self._next_inode
         disk.points = disk.calls = 0
         return disk
@@ -388,6 +410,10 @@ class ModelDisk:
         return any(slot in earlier.slots or slot[0] == earlier.inode for slot in slots)
 
     def _write(self, inode: int, content: bytes) -> None:
+        self._overwritten.discard(inode)
+        self._put(inode, content)
+
+    def _put(self, inode: int, content: bytes) -> None:
         self._point()
         node = self._live.nodes[inode]
         self._number += 1
@@ -404,6 +430,13 @@ class ModelDisk:
             return
         self._point()
         self._live.nodes[inode] = replace(node, meta=meta)
+
+    def _overwrite(self, inode: int, offset: int, part: bytes) -> None:
+        """Write into a file, which stays as long as it was."""
+        if self._live.nodes[inode].content == self._durable.nodes[inode].content:
+            self._overwritten.add(inode)
+        content = self._live.nodes[inode].content
+        self._put(inode, content[:offset] + part + content[offset + len(part) :])
 
     def _keep_inode(self, inode: int) -> None:
         if inode in self._dropped:
@@ -533,7 +566,7 @@ class ModelDisk:
         return TreeFacts(
             entries=len(found),
             size=sum(len(node.content) for _, node in nodes),
-            allocated=sum(len(node.content) for node in dict(nodes).values()),
+            allocated=sum(len(node.content) for node in dict(nodes).values()) * self.scale,
             fingerprint=digest.hexdigest(),
             top_names=tuple(sorted(self._live.names.get(found[0][1], {}))),
         )
@@ -582,7 +615,7 @@ class ModelDisk:
 
     def space(self, path: str) -> Space:
         """See `Disk`."""
-        return Space(filesystem=self._filesystem(path), free=1 << 40, free_inodes=1 << 30, block_size=4096)
+        return Space(filesystem=self._filesystem(path), free=self.free, free_inodes=1 << 30, block_size=4096)
 
     def vault_state(self, path: str) -> str:
         """See `Disk`."""
@@ -665,7 +698,7 @@ class ModelDisk:
             own = order.after if not inside else None
             copied = self._linked(order, inode, target, own) if not (order.sha256 and not inside) else None
             if copied is None:
-                copied = self._copy_one(inode, target, made)
+                copied = self._copy_one(inode, target, made, hollow=order.hollow)
                 self._keep_name(order, inode, target, own)
             node = self._live.nodes[inode]
             if node.kind is Kind.DIRECTORY:
@@ -685,7 +718,7 @@ class ModelDisk:
         digest = self.sha256(order.target) if order.sha256 else None
         return CopyReceipt(identity=top, manifest=self.manifest(order.target), sha256=digest)
 
-    def _copy_one(self, inode: int, target: str, made: dict[int, str]) -> int:
+    def _copy_one(self, inode: int, target: str, made: dict[int, str], *, hollow: bool) -> int:
         self._call(target)
         node = self._live.nodes[inode]
         if inode in made:
@@ -701,7 +734,7 @@ class ModelDisk:
             made[inode] = target
             if node.content:
                 self._call(target)
-                self._write(copied, node.content)
+                self._write(copied, bytes(len(node.content)) if hollow else node.content)
             self._carry_over(inode, copied)
         return copied
 
@@ -737,6 +770,61 @@ class ModelDisk:
         self._number += 1
         meta = replace(self._live.nodes[inode].meta, stamp=self._number)
         self._live.nodes[copied] = replace(node, meta=meta)
+
+    def stream(self, order: StreamOrder, keep: Keep, *, back: bool = False, progress: Progress | None = None) -> None:
+        """See `Disk`."""
+        giving, taking = (order.target, order.source) if back else (order.source, order.target)
+        parts = self._parts(giving, order.apart)
+        over = _parts_over(parts, order.start, self.chunk)
+        for path, offset in parts[over:] if back else parts[:over]:
+            # What was to be let go before the power failed.
+            self._let_go(_inside(giving, path), offset)
+        times: dict[str, Attributes] = {}
+        if order.start.offset:
+            times[order.start.path] = Attributes(mtime_ns=order.start.mtime_ns, atime_ns=order.start.atime_ns)
+        for number in range(over - 1, -1, -1) if back else range(over, len(parts)):
+            path, offset = parts[number]
+            given = self._live.nodes[self._need(_inside(giving, path))]
+            kept = times.setdefault(path, Attributes(mtime_ns=given.meta.mtime_ns, atime_ns=given.meta.atime_ns))
+            self._pass_on(_inside(taking, path), given.content, offset, kept)
+            end = offset if back else min(offset + self.chunk, len(given.content))
+            is_begun = not back or number > 0
+            keep(Place(path=path, offset=end, mtime_ns=kept.mtime_ns or 0, atime_ns=kept.atime_ns or 0) if is_begun else Place())
+            self._let_go(_inside(giving, path), offset)
+            if progress is not None:
+                progress(self.chunk)
+
+    def _parts(self, top: str, apart: frozenset[str]) -> list[tuple[str, int]]:
+        """Return the chunks of each file, under its first name, as path inside and offset."""
+        known: set[int] = set()
+        found: list[tuple[str, int]] = []
+        for inside, inode in self._tree(top):
+            node = self._live.nodes[inode]
+            is_apart = any(inside == path or inside.startswith(f"{path}/") for path in apart)
+            if node.kind is Kind.FILE and inode not in known and not is_apart:
+                known.add(inode)
+                found += [(inside, offset) for offset in range(0, len(node.content), self.chunk)]
+        return found
+
+    def _pass_on(self, path: str, content: bytes, offset: int, times: Attributes) -> None:
+        """Write one chunk where it goes to, with the times that the file has, and make that durable."""
+        self._call(path)
+        inode = self._need(path)
+        if (there := self._live.nodes[inode].content) != there.ljust(len(content), b"\0"):
+            self._write(inode, there.ljust(len(content), b"\0"))
+        self._overwrite(inode, offset, content[offset : offset + self.chunk])
+        self._set(inode, times)
+        self._call(path)
+        self._point()
+        self._keep_inode(inode)
+
+    def _let_go(self, path: str, offset: int) -> None:
+        """Let a chunk go where it came from."""
+        inode = self._need(path)
+        part = self._live.nodes[inode].content[offset : offset + self.chunk]
+        if part.strip(b"\0"):
+            self._call(path)
+            self._overwrite(inode, offset, bytes(len(part)))
 
     def rename(self, source: str, target: str) -> None:
         """See `Disk`."""
@@ -894,7 +982,9 @@ class ModelDisk:
         return tuple(contents), (True, False) if self._dirty_metas() else (True,)
 
     def _contents(self, inode: int) -> tuple[bytes, ...]:
-        return remains(self._durable.nodes[inode].content, self._live.nodes[inode].content)
+        durable, live = self._durable.nodes[inode].content, self._live.nodes[inode].content
+        left = remains(durable, live)
+        return tuple(content for content in left if len(content) == len(live)) if inode in self._overwritten else left
 
     def _systematic(self) -> list[frozenset[int]]:
         everything = [change.number for change in self._pending]

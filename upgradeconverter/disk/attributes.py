@@ -52,6 +52,23 @@ def foreign_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
     return {key: value for key, value in read_xattrs(folder_fd, name).items() if not key.startswith(prefix)}
 
 
+def capability(fd: int) -> bytes:
+    """Return the capabilities of an open file as the file system keeps them, empty where it has none (capabilities(7))."""
+    import xattr
+
+    try:
+        return bytes(xattr.getxattr(fd, _CAPABILITY))
+    except OSError:
+        return b""
+
+
+def set_capability(fd: int, value: bytes) -> None:
+    """Give an open file the capabilities that another has."""
+    import xattr
+
+    xattr.setxattr(fd, _CAPABILITY, value)
+
+
 def remove_acls(folder_fd: int, name: str) -> None:
     """Take away the ACLs that a new directory inherits from the one around it (acl(5)): it gets what is declared, no more."""
     import xattr

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from upgradeconverter.disk import attributes
+from upgradeconverter.disk import attributes, native
 from upgradeconverter.disk.flags import Carrier
 from upgradeconverter.disk.manifest import CHUNK, add_chunk, data_chunks, line
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt, Names, SourceChangedError
@@ -310,6 +310,9 @@ def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int, check: Cal
 
         digest = hashlib.sha256()
     os.ftruncate(to_fd, size)
+    if run.order.hollow:
+        _check_hollow(to_fd, size)
+        return None, 0
     buffer = memoryview(bytearray(min(CHUNK, max(size, 1))))
     crc, hashed = 0, 0
     for index in data_chunks(from_fd, size):
@@ -329,6 +332,15 @@ def _copy_content(run: _Copying, from_fd: int, to_fd: int, size: int, check: Cal
         return None, crc
     _hash_zeros(digest, size - hashed)
     return digest.hexdigest(), crc
+
+
+def _check_hollow(fd: int, size: int) -> None:
+    """Raise OSError where a file system cannot give back parts of what a file takes: more than a chunk needs that."""
+    if size > CHUNK:
+        try:
+            native.punch_hole(fd, 0, CHUNK)
+        except OSError as error:
+            raise OSError(errno.ENOSPC, "no room for a copy, and its file system cannot free parts of a file") from error
 
 
 def _hash_zeros(digest: hashlib._Hash, count: int) -> None:

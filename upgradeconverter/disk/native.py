@@ -31,6 +31,7 @@ _KEY_BY_IDENTIFIER = 2
 _KEY_PRESENT = 2
 _POLICY_V2 = 2
 PROJECT_IS_INHERITED = 0x200
+_PUNCH_HOLE = 0x01 | 0x02
 _NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -81,6 +82,13 @@ def sync_filesystem(fd: int, path: str) -> None:
     """Write back everything of the file system that holds a descriptor (syncfs(2); reports errors since Linux 5.8)."""
     if _libc.syncfs(fd) != 0:
         _raise(path)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Free the blocks of a part of a file, which reads as zeros from then on (fallocate(2), FALLOC_FL_PUNCH_HOLE)."""
+    code = _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(length))
+    if code != 0:
+        _raise(str(fd))
 
 
 def inode_of(path: str) -> tuple[int, int]:

@@ -45,6 +45,7 @@ class CopyOrder:
         sha256: whether the SHA-256 of a regular file is to be computed on the way.
         after: attributes that the top of the copy gets instead of the source's.
         names: files that other copies of the same transaction may have met; without it hard links are kept inside a copy only.
+        hollow: whether files get their size and attributes, and no content: see `disk.streaming`.
     """
 
     source: str
@@ -54,6 +55,41 @@ class CopyOrder:
     omissions: tuple[str, ...] = ()
     sha256: bool = False
     names: Names | None = None
+    hollow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """How far a stream has come: the content before it lies at the new place, that from it on at the old one.
+
+    Attributes:
+        path: a file inside, in the order of a walk; empty for a stream of a single file, and where nothing is over yet.
+        offset: bytes of that file which are over.
+        atime_ns, mtime_ns, capability: what writing to that file takes away from it, the last as hexadecimal digits.
+    """
+
+    path: str = ""
+    offset: int = 0
+    atime_ns: int = 0
+    mtime_ns: int = 0
+    capability: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOrder:
+    """What content is to be taken over, piece by piece, from something into a hollow copy of it.
+
+    Attributes:
+        piece: bytes that may lie in both at the same time.
+        start: how far it has come already.
+        apart: paths inside that only one of them has.
+    """
+
+    source: str
+    target: str
+    piece: int
+    start: Place = field(default_factory=Place)
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +214,14 @@ class Disk(Protocol):
         """
         ...
 
+    def stream(self, order: StreamOrder, keep: Keep, *, back: bool = False, progress: Progress | None = None) -> None:
+        """Take the content of a file or tree over into a hollow copy of it, or `back` from there, piece by piece.
+
+        `keep` is told of the place behind each piece once that is durable, and before it is let go where it came from. May have
+        done part when it fails, as far as `keep` was told, and can go on from there either way. Raises SourceInUseError.
+        """
+        ...
+
     def rename(self, source: str, target: str) -> None:
         """Rename within a domain; FileExistsError when the target exists. Atomic."""
         ...
@@ -222,6 +266,14 @@ class Progress(Protocol):
 
     def __call__(self, size: int) -> None:
         """Take note of `size` more bytes."""
+        ...
+
+
+class Keep(Protocol):
+    """Makes it durable how far a stream has come."""
+
+    def __call__(self, place: Place) -> None:
+        """Return once the place is known for good."""
         ...
 
 

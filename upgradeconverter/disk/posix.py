@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes as attrs
-from upgradeconverter.disk import copying, flags, native, trees, usage, vault
+from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
 from upgradeconverter.disk.manifest import CHUNK
-from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Progress
+from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, names, regular_file
 from upgradeconverter.errors import RootMissingError
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
@@ -284,6 +284,10 @@ class PosixDisk:
         if order.names is None:
             self.remove(copying.names_of(order.target))
         return receipt
+
+    def stream(self, order: StreamOrder, keep: Keep, *, back: bool = False, progress: Progress | None = None) -> None:
+        """See `Disk.stream`."""
+        streaming.stream(self.root_fd, order, keep, progress, back=back)
 
     def rename(self, source: str, target: str) -> None:
         """See `Disk.rename`."""

@@ -165,6 +165,18 @@ class InterruptedRunError(UpgradeConverterError):
         super().__init__(f"stopped by {signal}; what was under way was put back")
 
 
+class PausedError(UpgradeConverterError):
+    """Somebody asked the run to stop while something went over piece by piece, and only a part of it lies at either place."""
+
+    code = "Paused"
+    exit_status = EXIT_WEDGED
+    hint = "Run again: it goes on where it stopped, or `rollback` brings it back."
+
+    def __init__(self, path: str) -> None:
+        """Name what is half way."""
+        super().__init__(f"{path}: stopped half way, as somebody asked for; the journal knows how far it has come")
+
+
 class BothDoNotFitError(UpgradeConverterError):
     """A trial keeps the old layout beside the new one, and there is no room for both."""
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Of the bytes that the plan keeps free this much is kept in any case: for the journal, and for others.
 _RESERVE = 1 << 19
 # What a rename across an encryption policy or quota project gives; older kernels say EPERM (fscrypt, "Access semantics").
+_STAGING = (Shape.COPY, Shape.STREAM, Shape.CREATE)
 _BOUNDARY = (errno.EXDEV, errno.EPERM)
 
 
@@ -108,7 +109,7 @@ class Batch:
             self.work.staged.pop(step.number, None)
             self.work.marks.pop(step.number, None)
             self.work.digests.pop(step.number, None)
-            if step.shape in (Shape.COPY, Shape.CREATE):
+            if step.shape in _STAGING:
                 self.work.disk.remove(self.work.stage_path(step))
         gone = {step.number for step in group}
         self.steps = tuple(step for step in self.steps if step.number not in gone)
@@ -157,7 +158,7 @@ class Batch:
                 self._drop((step,), None, f"{step.source} is not empty")
 
     def _stage_homes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(s.target_home for s in self.steps if s.shape in (Shape.COPY, Shape.CREATE)))
+        return tuple(dict.fromkeys(s.target_home for s in self.steps if s.shape in _STAGING))
 
     def stage(self, read_back: str) -> None:
         """Build the staged copies, durably; what cannot be staged is left alone.

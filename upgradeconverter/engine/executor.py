@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
+from upgradeconverter.engine import passing, stopping, undo
 from upgradeconverter.engine import steps as handlers
-from upgradeconverter.engine import stopping, undo
 from upgradeconverter.engine.batch import Batch, StepResult, is_boundary, told
 from upgradeconverter.engine.housekeeping import (
     free_path,
@@ -33,7 +33,7 @@ from upgradeconverter.engine.machine import RunMachine
 from upgradeconverter.engine.places import folder_of, parent, quarantine_path, stage_folder
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.work import Work, retires
-from upgradeconverter.errors import BoundaryError, DiskFailedError, InterruptedRunError, WedgedError
+from upgradeconverter.errors import BoundaryError, DiskFailedError, HaltedError, InterruptedRunError, WedgedError
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Shape, Step, Wave, as_data
@@ -74,7 +74,13 @@ class Executor:
     def __post_init__(self) -> None:
         """Build the handlers' context, the batch and the machine."""
         self.homes = self.homes or homes_of(self.wave.steps)
-        self.work = Work(disk=self.disk, txid=self.txid, contents=self.contents, progress=self._on_progress)
+        self.work = Work(
+            disk=self.disk,
+            txid=self.txid,
+            contents=self.contents,
+            progress=self._on_progress,
+            record_piece=lambda payload: self._record(RecordKind.PIECE, payload),
+        )
         self.batch = Batch(work=self.work, steps=self.wave.steps, trial=self.wave.trial)
         self.machine = RunMachine(self._record, self.initial)
 
@@ -199,11 +205,14 @@ class Executor:
 
     def _flip(self) -> None:
         displaced = tuple(step for step in self.steps if step.shape is Shape.DISPLACE)
-        for folder in dict.fromkeys(parent(path(s)) for s in displaced for path in (self.work.trash_path, self.work.aside_path)):
+        going = tuple(step for step in self.steps if step.shape in (Shape.DISPLACE, Shape.STREAM))
+        for folder in dict.fromkeys(
+            parent(path) for step in going for path in (self.work.trash_path(step), self.work.aside_path(step))
+        ):
             make_folder(self.disk, folder)
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
-            handlers.flip(self.work, step)
+            (passing.go_over if step.shape is Shape.STREAM else handlers.flip)(self.work, step)
         for step in self.steps:
             in_place = step.shape in (Shape.RENAME, Shape.ADJUST) or step.method == "link"
             if in_place and self.disk.find(step.target or "") is not None:
@@ -271,6 +280,9 @@ class Executor:
     def _put_back(self, error: OSError) -> None:
         """Undo after the disk failed; ends in DiskFailedError or WedgedError, never returns."""
         problem = error.strerror or str(error)
+        if self.work.is_committed and any(step.shape is Shape.STREAM for step in self.steps):
+            # The source has no content any more, and the new one counts: there is only one way.
+            raise HaltedError(str(error.filename or "the disk"), problem) from error
         try:
             if self.machine.state is State.STAGING:
                 self._abandon()
@@ -300,7 +312,7 @@ class Executor:
         if self.machine.state is not State.ROLLING_BACK:
             self.machine.move("undo")
         for step in reversed(self.steps):
-            if step.shape in (Shape.COPY, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
+            if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
                 make_folder(self.disk, stage_folder(step.target_home, self.txid))
             self.results[step.number] = self._put_one_back(step)
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step)))
@@ -318,7 +330,8 @@ class Executor:
             left = undo.back(self.work, step)
             if left is None:
                 return StepResult(step=step, status=ItemStatus.UNDONE)
-            status = ItemStatus.UNDONE if self.disk.find(self.work.aside_path(step)) is None else ItemStatus.LEFT
+            is_aside = step.shape is Shape.STREAM or self.disk.find(self.work.aside_path(step)) is not None
+            status = ItemStatus.LEFT if is_aside else ItemStatus.UNDONE
             return StepResult(step=step, status=status, reason=left.reason, detail=left.detail)
         aside = free_path(self.disk, quarantine_path(step.target_home, self.txid, step.number))
         make_folder(self.disk, parent(aside))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from upgradeconverter.disk.port import Place
 from upgradeconverter.engine.batch import steps_from_payload, told
 from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.housekeeping import homes_of, is_reachable, sweep_home
@@ -138,6 +139,7 @@ def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Tr
     executor.work.is_committed = is_committed(transaction)
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
     executor.work.marks.update({int(number): mark for number, mark in staged.get("marks", {}).items()})
+    executor.work.places.update({number: Place(**piece["place"]) for number, piece in transaction.pieces().items()})
     return executor
 
 
@@ -164,7 +166,7 @@ def judge(executor: Executor, last: RecordKind) -> tuple[Verdict, tuple[Step, ..
 def _unless_changed(executor: Executor, step: Step, who: str) -> Verdict:
     """Return whether what a step was decided by is still so: either system may have run and written since."""
     try:
-        if step.shape is Shape.COPY and "G" in who:
+        if (step.shape is Shape.COPY and "G" in who) or (step.shape is Shape.STREAM and "S" in who and "X" not in who):
             check_source(executor.disk, step, deep=True)
         elif step.shape is Shape.DISPLACE and "S" in who:
             check_displaced(executor.work, step)
@@ -265,6 +267,9 @@ def _can_undo(executor: Executor) -> bool:
 
 def _can_undo_step(executor: Executor, step: Step, *, waits: bool) -> bool:
     who = executor.work.who(step, ours_only=True)
+    if step.shape is Shape.STREAM and executor.work.is_committed:
+        # What it came from has no content any more: it has to be turned round.
+        return False
     # A source that is gone was deleted by the old system while a trial waits, and put away by us otherwise.
     is_retired = step.shape is Shape.COPY and who == "..T." and not waits
     return not is_retired and decide(step.shape, RecordKind.UNDO, who) is not Verdict.REFUSE

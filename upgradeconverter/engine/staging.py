@@ -20,6 +20,9 @@ def stage(work: Work, step: Step) -> CopyReceipt | None:
         if receipt is not None:
             work.digests[step.number] = receipt.digest
         return receipt
+    if step.shape is Shape.STREAM:
+        _stage_hollow(work, step)
+        return None
     if step.shape is Shape.DISPLACE:
         return None
     check_source(work.disk, step, deep=step.shape is Shape.RENAME)
@@ -41,23 +44,37 @@ def _stage_copy(work: Work, step: Step) -> CopyReceipt | None:
         _stage_second_name(work, step)
         return None
     check_unused(work, step)
-    additions = tuple((name, work.contents[digest]) for name, digest in step.additions)
-    order = CopyOrder(
-        source=source,
-        target=work.stage_path(step),
-        after=step.after,
-        additions=additions,
-        omissions=step.omissions,
-        sha256=step.sha256 is not None,
-        names=work.names_in(step.target_home),
-    )
-    receipt = work.disk.copy(order, progress=work.progress)
+    receipt = work.disk.copy(_order(work, step), progress=work.progress)
     if step.sha256 is not None and receipt.sha256 != step.sha256:
         raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{source} has SHA-256 {receipt.sha256}, not {step.sha256}")
     # The source must be the same after the copy as before it, or the copy may mix two states.
     check_source(work.disk, step, deep=True)
     work.staged[step.number] = receipt.identity
     return receipt
+
+
+def _stage_hollow(work: Work, step: Step) -> None:
+    """Stage everything of a source but its content, for which there is no room beside it."""
+    check_source(work.disk, step, deep=False)
+    check_unused(work, step)
+    if step.sha256 is not None and (found := work.disk.sha256(step.source or "")) != step.sha256:
+        raise StepRefusedError(Reason.DIGEST_MISMATCH, f"{step.source} has SHA-256 {found}, not {step.sha256}")
+    order = replace(_order(work, step), hollow=True, sha256=False)
+    receipt = work.disk.copy(order)
+    check_source(work.disk, step, deep=True)
+    work.staged[step.number] = receipt.identity
+
+
+def _order(work: Work, step: Step) -> CopyOrder:
+    return CopyOrder(
+        source=step.source or "",
+        target=work.stage_path(step),
+        after=step.after,
+        additions=tuple((name, work.contents[digest]) for name, digest in step.additions),
+        omissions=step.omissions,
+        sha256=step.sha256 is not None,
+        names=work.names_in(step.target_home),
+    )
 
 
 def _stage_second_name(work: Work, step: Step) -> None:

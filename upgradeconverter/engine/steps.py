@@ -10,15 +10,14 @@ the caller has synced the folders that `folders_of_flip` and its siblings name.
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.housekeeping import sync_folders
 from upgradeconverter.engine.places import parent
 from upgradeconverter.engine.work import (
     StepRefusedError,
     Work,
+    check_identity,
     check_source,
     check_unused,
     is_changed,
@@ -31,16 +30,13 @@ from upgradeconverter.model.operation import Divergence
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Shape, Step
 
-if TYPE_CHECKING:
-    from upgradeconverter.model.entry import Entry
-
 
 def flip(work: Work, step: Step) -> None:
     """Publish: bring the target to its name. FileExistsError when someone else has the name."""
     target = step.target or ""
     if step.shape is Shape.RENAME:
         if (source := work.disk.find(step.source or "")) is not None:
-            _check_identity(step, source)
+            check_identity(step, source)
             work.disk.set_attributes(source.path, step.after)
             _rename_what_was_planned(work, step)
         else:
@@ -72,7 +68,7 @@ def keep_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     if step.keeps:
         return None
     if work.disk.find(aside) is None:
-        changed = _changed_since(work, step)
+        changed = changed_since(work, step)
         if changed is None:
             return None
         work.disk.rename(trash, aside)
@@ -101,16 +97,10 @@ def _rename_what_was_planned(work: Work, step: Step) -> None:
     moved = work.disk.find(target)
     try:
         if moved is not None:
-            _check_identity(step, moved)
+            check_identity(step, moved)
     except OSError:
         work.disk.rename(target, source)
         raise
-
-
-def _check_identity(step: Step, found: Entry) -> None:
-    if step.expected is not None and found.identity != step.expected.identity:
-        message = "something else was put in its place"
-        raise OSError(errno.ESTALE, message, step.source)
 
 
 def retire(work: Work, step: Step) -> StepRefusedError | None:
@@ -194,13 +184,13 @@ def _is(work: Work, path: str, digest: str) -> bool:
 
 def _bring_back_what_changed(work: Work, step: Step) -> StepRefusedError | None:
     """Look once more at what was put away: somebody may have been quicker, and goes on finding it where it was."""
-    refused = _changed_since(work, step)
+    refused = changed_since(work, step)
     if refused is not None:
         work.disk.rename(work.trash_path(step), step.source or "")
     return refused
 
 
-def _changed_since(work: Work, step: Step) -> StepRefusedError | None:
+def changed_since(work: Work, step: Step) -> StepRefusedError | None:
     """Return why what was put away must not be deleted."""
     disk, trash, expected = work.disk, work.disk.find(work.trash_path(step)), step.expected
     if trash is None or expected is None:
@@ -246,7 +236,7 @@ def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
     """Return the folders whose names a flip changes."""
     if step.shape is Shape.RENAME:
         return parent(step.source or ""), parent(step.target or "")
-    if step.shape in (Shape.COPY, Shape.CREATE):
+    if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE):
         return parent(work.stage_path(step)), parent(work.target_path(step))
     if step.shape is Shape.DISPLACE:
         return parent(step.source or ""), parent(work.trash_path(step))

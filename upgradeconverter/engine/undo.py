@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.housekeeping import make_folder
+from upgradeconverter.engine.passing import come_back
 from upgradeconverter.engine.places import parent
 from upgradeconverter.engine.work import StepRefusedError, Work, is_one_file, retires
 from upgradeconverter.model.entry import Kind
@@ -31,6 +32,8 @@ def back(work: Work, step: Step, *, aside: str = "") -> StepRefusedError | None:
     it was.
     """
     disk, left = work.disk, None
+    if step.shape is Shape.STREAM:
+        return come_back(work, step)
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is not None:
             disk.set_attributes(step.target or "", step.before)
@@ -118,7 +121,9 @@ def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
     """Return why what was published cannot be moved at all, so that it stays under both names."""
     disk, target = work.disk, work.target_path(step)
     is_ours = "T" in work.who(step, ours_only=True)
-    if step.shape is not Shape.COPY or not (is_ours or _is_replaced(work, step)):
+    if step.shape is Shape.STREAM and is_ours and (used := _reason_of_use(work, step)) is not None:
+        return used
+    if step.shape not in (Shape.COPY, Shape.STREAM) or not (is_ours or _is_replaced(work, step)):
         return None
     fixed = next((path for path in (target, parent(target)) if disk.is_immutable(path)), None)
     if fixed is not None:
@@ -144,6 +149,12 @@ def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:
         return StepRefusedError(Reason.DIVERGED, f"{target} was replaced by somebody") if is_replaced else None
     if step.shape is Shape.COPY and "X" not in who and not _has_source(work, step):
         return StepRefusedError(Reason.DIVERGED, f"{target} is the only one left")
+    return _reason_of_use(work, step) if step.shape is not Shape.STREAM else None
+
+
+def _reason_of_use(work: Work, step: Step) -> StepRefusedError | None:
+    """Return why what was published may not be what was staged any more."""
+    target = work.target_path(step)
     if step.number not in work.marks:
         return None
     if work.disk.survey(target).fingerprint != work.marks[step.number]:

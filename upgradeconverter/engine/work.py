@@ -5,10 +5,11 @@ Knows `Disk` verbs and one step at a time; changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import errno
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.disk.port import Names
+from upgradeconverter.disk.port import Names, Place
 from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
 from upgradeconverter.journal.decide import presence
 from upgradeconverter.model.entry import Kind
@@ -16,7 +17,7 @@ from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Precondition, Shape, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.model.entry import Entry
@@ -43,6 +44,8 @@ class Work:
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
         is_committed: whether what the transaction publishes is there for good, unless it is taken back.
         digests: what is known of the content of each staged copy from making it, for the history.
+        places: how far the content of each stream has gone over.
+        record_piece: makes a record of that durable.
     """
 
     disk: Disk
@@ -54,6 +57,13 @@ class Work:
     digests: dict[int, str] = field(default_factory=dict)
     is_committed: bool = False
     progress: Progress | None = None
+    places: dict[int, Place] = field(default_factory=dict)
+    record_piece: Callable[[dict[str, Any]], None] = field(default=lambda _: None)
+
+    def keep(self, step: Step, place: Place) -> None:
+        """Make it durable how far a stream has come (J7)."""
+        self.record_piece({"step": step.number, "place": asdict(place)})
+        self.places[step.number] = place
 
     def stage_path(self, step: Step) -> str:
         """Return where a step's copy is staged."""
@@ -85,9 +95,9 @@ class Work:
 
     def who(self, step: Step, *, ours_only: bool) -> str:
         """Return who exists, as the recovery table writes it; with `ours_only` a foreign target counts as absent."""
-        has_source = step.shape in (Shape.COPY, Shape.RENAME, Shape.RETIRE) or self._is_in_the_way(step)
-        stages = step.shape in (Shape.COPY, Shape.CREATE)
-        retires = step.shape in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE)
+        has_source = step.shape in (Shape.COPY, Shape.STREAM, Shape.RENAME, Shape.RETIRE) or self._is_in_the_way(step)
+        stages = step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE)
+        retires = step.shape in (Shape.COPY, Shape.STREAM, Shape.RETIRE, Shape.DISPLACE)
         target = self.disk.find(self.target_path(step)) if step.target is not None else None
         if ours_only and target is not None and not self._is_ours(step, target):
             target = None
@@ -139,6 +149,13 @@ def check_source(disk: Disk, step: Step, *, deep: bool) -> None:
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} changed inside")
 
 
+def check_identity(step: Step, found: Entry) -> None:
+    """Raise OSError ESTALE unless what was found is what a step was planned for."""
+    if step.expected is not None and found.identity != step.expected.identity:
+        message = "something else was put in its place"
+        raise OSError(errno.ESTALE, message, step.source)
+
+
 def is_changed(expected: Precondition, entry: Entry) -> bool:
     """Return whether facts differ from a precondition; a directory's own size and time change with its entries."""
     if entry.identity != expected.identity or expected.changed_ns not in (None, entry.ctime_ns):
@@ -152,7 +169,7 @@ def check_unused(work: Work, step: Step) -> None:
     What is open inside a tree is seen while that is copied, and once more when it was put away.
     """
     source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
-    if step.shape not in (Shape.COPY, Shape.RETIRE, Shape.DISPLACE) or step.method == "link":
+    if step.shape not in (Shape.COPY, Shape.STREAM, Shape.RETIRE, Shape.DISPLACE) or step.method == "link":
         return
     if step.shape is Shape.DISPLACE and is_open_below(work.disk, source):
         raise StepRefusedError(Reason.IN_USE, f"something in {source} is open in another process")

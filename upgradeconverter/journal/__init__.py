@@ -16,4 +16,6 @@ Invariants, cited by number:
 - **J5** No decision uses wall-clock time.
 - **J6** `done` comes before trash is deleted: a half-deleted trash could not be told from a complete one, so from `done` on it
   is garbage and never read again.
+- **J7** `piece` says how far the content of something went over, or came back, after `staged` or `undo`. It is written once that
+  content is durable where it went, and before any of it is let go where it came from. It is no state of its own.
 """

@@ -45,8 +45,8 @@ class Transaction:
 
     @property
     def last(self) -> RecordKind:
-        """Kind of the last record."""
-        return self.records[-1].kind
+        """Kind of the last record that says where the transaction stands; pieces do not."""
+        return next(record.kind for record in reversed(self.records) if record.kind is not RecordKind.PIECE)
 
     @property
     def is_open(self) -> bool:
@@ -57,6 +57,10 @@ class Transaction:
     def is_waiting(self) -> bool:
         """Whether it is a trial whose old layout stays until somebody confirms it."""
         return self.last is RecordKind.COMMITTED and bool((self.payload(RecordKind.BEGIN) or {}).get("trial"))
+
+    def pieces(self) -> dict[int, dict[str, Any]]:
+        """Return the last that was recorded of each stream, by number of its step."""
+        return {record.payload["step"]: record.payload for record in self.records if record.kind is RecordKind.PIECE}
 
     def payload(self, kind: RecordKind) -> dict[str, Any] | None:
         """Return the payload of the record of that kind, or None."""

@@ -24,6 +24,7 @@ class RecordKind(StrEnum):
 
     BEGIN = "begin"
     STAGED = "staged"
+    PIECE = "piece"
     COMMITTED = "committed"
     CONFIRMED = "confirmed"
     DONE = "done"

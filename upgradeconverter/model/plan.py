@@ -26,6 +26,7 @@ class Shape(StrEnum):
     """How a step appears on the disk, and so which row of the recovery table it has.
 
     RENAME: the source itself becomes the target. COPY: a staged copy becomes the target, then the source is put away.
+    STREAM: the content of the source goes over piece by piece into a staged hollow copy, which becomes the target.
     DISPLACE: the source is put away when the others are published, to make way for one of them.
     CREATE: something staged becomes the target; there is no source to put away. RETIRE: the source is put away.
     ADJUST: attributes of an existing target change.
@@ -33,6 +34,7 @@ class Shape(StrEnum):
 
     RENAME = "rename"
     COPY = "copy"
+    STREAM = "stream"
     CREATE = "create"
     RETIRE = "retire"
     DISPLACE = "displace"
@@ -114,6 +116,7 @@ class Step:
             later in the same wave, where it is after that.
         additions: files to be added inside before publication: (path inside, digest of content).
         size, allocated, entries: what the source holds.
+        piece: for STREAM, how many bytes of content may lie at both places at the same time.
     """
 
     number: int
@@ -142,6 +145,7 @@ class Step:
     size: int = 0
     allocated: int = 0
     entries: int = 1
+    piece: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

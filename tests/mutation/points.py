@@ -35,7 +35,7 @@ SYNCS = ("sync_directory", "sync_file", "sync_filesystem", "append", "truncate")
 RIVAL = b"content of somebody who was quicker"
 # What a record says must be durable before it is written (J2), by kind.
 # What must be durable before something else is done (J1, J6), by kind: of the others nothing follows that they explain.
-EXPLAINS = tuple(RecordKind(each) for each in ("begin", "staged", "committed", "confirmed", "done", "undo"))
+EXPLAINS = tuple(RecordKind(each) for each in ("begin", "staged", "piece", "committed", "confirmed", "done", "undo"))
 CLAIMS = (RecordKind.STAGED, RecordKind.COMMITTED, RecordKind.DONE, RecordKind.ABORTED)
 
 

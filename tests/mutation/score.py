@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.mutation import real
 from tests.mutation.points import Point, Seen, static_points
-from tests.mutation.stories import LIMIT, TALES, BrokenError, Story
+from tests.mutation.stories import LIMIT, BrokenError, Story, tales_of
 from tests.mutation.world import ARTIFACTS, DOMAINS
 from tests.powercut.sweep import commit
 from upgradeconverter import log
@@ -68,7 +68,7 @@ class Row:
 def all_stories(seed: int) -> tuple[Story, ...]:
     """Return the stories: each tale undisturbed, then a choice of those that are disturbed, the same for the same seed."""
     random = Random(seed)  # noqa: S311 - choices that can be repeated
-    plain = [Story(tale, where, tale.told) for tale in TALES for where in DOMAINS]
+    plain = [Story(tale, where, tale.told) for where in DOMAINS for tale in tales_of(where)]
     disturbed = [
         story
         for each in plain

@@ -28,7 +28,7 @@ def test_every_place_in_the_source_is_reached() -> None:
     """No call that makes something durable is left out of all stories, and each record can be missing, and late."""
     points = all_points(SEED)
     assert missing(points) == ()
-    records = {"begin", "staged", "committed", "confirmed", "done", "undo", "aborted"}
+    records = {"begin", "staged", "piece", "committed", "confirmed", "done", "undo", "aborted"}
     assert {point.name.strip("`") for point in points if point.what == "leave out"} == records
     assert {point.name.strip("`") for point in points if point.what == "late"} == records - {"aborted"}
 
@@ -57,10 +57,10 @@ def test_rollback_while_a_trial_is_settled_anew() -> None:
 
 
 def _plain() -> list[Story]:
-    from tests.mutation.stories import TALES
+    from tests.mutation.stories import tales_of
     from tests.mutation.world import DOMAINS
 
-    return [Story(tale, where, tale.told) for where in DOMAINS for tale in TALES]
+    return [Story(tale, where, tale.told) for where in DOMAINS for tale in tales_of(where)]
 
 
 def test_a_removed_sync_is_seen() -> None:

@@ -56,7 +56,11 @@ if TYPE_CHECKING:
 DIGESTED = b"content with a digest"
 DIGEST = hashlib.sha256(DIGESTED).hexdigest()
 WRONG = hashlib.sha256(b"something else").hexdigest()
+# Where room is so short that what is large can only go over piece by piece: a byte counts as much as a real mebibyte.
+FULL = "full disk"
+_ROOM, _SCALE = 40 << 20, 1 << 20
 DOMAINS = {
+    FULL: {"": ("plain", False, "disk"), "vault": ("vault", True, "disk")},
     "one disk": {"": ("plain", False, "disk"), "vault": ("vault", True, "disk")},
     "two disks": {"": ("plain", False, "disk"), "vault": ("vault", True, "other")},
 }
@@ -73,6 +77,10 @@ TREE: dict[str, bytes | Symlink | None] = {
     "misc/kept": b"file that only changes its mode",
     "vault/deep/other": b"file of somebody else",
     "vault/volumes/double": b"content that is there twice",
+}
+_LARGE: dict[str, bytes | Symlink | None] = {
+    "clear/file": b"content of the file, for which there is no room even once what goes before it has left some free",
+    "clear/box/disk.img": b"content of the disk, for which there is no room either, whatever has left before this goes",
 }
 FORMAT = ("format", b"raw\n")
 # A history of more bytes than this is put aside.
@@ -219,7 +227,10 @@ PACK = Pack(
 
 def build(where: str) -> ModelDisk:
     """Return the old disk."""
-    return ModelDisk.build(TREE, domains=DOMAINS[where])
+    disk = ModelDisk.build(TREE | _LARGE if where == FULL else TREE, domains=DOMAINS[where])
+    if where == FULL:
+        disk.free, disk.scale = _ROOM, _SCALE
+    return disk
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.engine.places import parent, quarantine_path
+from upgradeconverter.engine.room import laid_out
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
@@ -56,7 +57,8 @@ def backward_plan(
     first, second = numbered[: len(steps)], numbered[len(steps) :]
     times = tuple((path, atime, mtime) for path, atime, mtime in begin.get("touched", []))
     restore = times + tuple(_times_of(step) for step in forward if _has_times(step))
-    waves = tuple(Wave(steps=part, touched=_now(disk, part), restore=restore) for part in (first, second) if part)
+    parts = (*laid_out(disk, first), second)
+    waves = tuple(Wave(steps=part, touched=_now(disk, part), restore=restore) for part in parts if part)
     return Plan(
         pack=pack,
         source=str(about.get("target", "")),
@@ -84,7 +86,7 @@ def _times_of(step: Step) -> tuple[str, int, int]:
 
 def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str | None]) -> Step | Skip | None:
     """Return the step that undoes one step, None when there is nothing to do, or why it cannot be done."""
-    if step.shape in (Shape.RENAME, Shape.COPY):
+    if step.shape in (Shape.RENAME, Shape.COPY, Shape.STREAM):
         return _move_back(disk, step, forward)
     if step.shape is Shape.RETIRE:
         return _bring_back(disk, step, forward)
@@ -185,6 +187,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         before=Attributes(mode=entry.mode, uid=entry.uid, gid=entry.gid, labels=step.after.labels),
         expected=Precondition.of(entry, tree.fingerprint),
         sha256=None,
+        piece=0,
         # A copy leaves them out at once; what is renamed has to know them again when it takes them out.
         additions=tuple((n, digest) for n, digest in (*step.additions, *inside) if n in added) if shape is Shape.RENAME else (),
         omissions=added,

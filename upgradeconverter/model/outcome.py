@@ -112,7 +112,7 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Mount the vault read-write, then run again.",
     ),
     Reason.NO_SPACE: (
-        "It does not fit beside its copy on the target file system.",
+        "It does not fit on the target file system beside its copy, and cannot go over piece by piece either.",
         "Free space on the file system named, then run again.",
     ),
     Reason.UNKNOWN_NEWER_LAYOUT: (

@@ -15,6 +15,7 @@ from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Need, Shape, Step, Trial, Wave, folders_wanted
 from upgradeconverter.planning.facts import Facts, above
+from upgradeconverter.planning.lowspace import as_stream, can_go_over, room_passing, the_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,7 @@ class Fitting:
     needs: tuple[Need, ...]
 
 
-def _reserve(free: int) -> int:
+def reserve(free: int) -> int:
     """Return the bytes that are never planned with: journal, directories, and what others write meanwhile."""
     return max(1 << 20, min(16 << 20, free // 50))
 
@@ -65,8 +66,12 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
         there = facts.spaces[step.target_home]
         if taken := room_taken(step, there.block_size):
             cost.taken[there.filesystem] += taken
-            cost.inodes[there.filesystem] += step.entries if _is_copied(step) else 1
+            cost.inodes[there.filesystem] += step.entries if _is_copied(step) or step.shape is Shape.STREAM else 1
         entry = facts.entries.get(step.source) if step.source is not None else None
+        if step.shape is Shape.STREAM:
+            # It leaves what it takes.
+            cost.freed[there.filesystem] += taken
+            cost.freed_inodes[there.filesystem] += step.entries
         goes = step.shape is Shape.RETIRE or (step.shape is Shape.COPY and step.operation != "Copy")
         goes = goes and not stays and not step.keeps
         # What has another name does not go away with this one.
@@ -79,6 +84,8 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
 
 def room_taken(step: Step, block_size: int) -> int:
     """Return how many bytes a step takes where its target lies until its transaction has ended, at most."""
+    if step.shape is Shape.STREAM:
+        return room_passing(step, block_size)
     if _is_copied(step):
         return step.allocated + step.entries * block_size
     return block_size if step.shape in (Shape.CREATE, Shape.COPY) else 0
@@ -108,7 +115,7 @@ class _Room:
         """Return why steps do not fit into the open wave, empty when they do."""
         for name in sorted(+cost.taken):
             space = self.spaces[name]
-            usable = space.free - _reserve(space.free)
+            usable = space.free - reserve(space.free)
             wanted = self.left[name] + self.open.taken[name] + cost.taken[name]
             if wanted > usable:
                 return f"file system {name}: needs {wanted} bytes, {max(usable, 0)} usable"
@@ -116,6 +123,11 @@ class _Room:
             if inodes > space.free_inodes - _INODE_RESERVE:
                 return f"file system {name}: needs {inodes} inodes, {max(space.free_inodes - _INODE_RESERVE, 0)} usable"
         return ""
+
+    def usable(self, name: str) -> int:
+        """Return the bytes of a file system that can still be planned with."""
+        space = self.spaces[name]
+        return space.free - reserve(space.free) - self.left[name] - self.open.taken[name]
 
     def take(self, cost: _Cost) -> None:
         """Plan steps into the open wave."""
@@ -140,7 +152,7 @@ class _Room:
                 filesystem=name,
                 free=self.spaces[name].free,
                 needed=self.fullest[name],
-                reserve=_reserve(self.spaces[name].free),
+                reserve=reserve(self.spaces[name].free),
                 free_inodes=self.spaces[name].free_inodes,
                 needed_inodes=self.fullest_inodes[name],
             )
@@ -162,6 +174,7 @@ def fit(planned: Iterable[Step], facts: Facts, trial: Trial | None = None) -> Fi
     lasting = [group for group in groups.values() if not _waits(group, trial)]
     waiting = [group for group in groups.values() if _waits(group, trial)]
     waves, short, room = _lay_out_all(lasting, room, facts, trial)
+    waves, short, room = _with_streams(waves, short, room, facts, trial)
     more, shorter, room = _lay_out_all(waiting, room.closed() if waves else room, facts, trial)
     laid = _with_folders(folders, [(wave, False) for wave in waves] + [(wave, True) for wave in more])
     return Fitting(
@@ -183,6 +196,50 @@ def _lay_out_all(
         pending, room = _lay_out(pending, waves, room, facts, trial)
     short = [(group, room.shortage(_cost_of(group, facts, trial))) for group in pending]
     return [wave for wave in waves if wave], short, room
+
+
+def _with_streams(
+    waves: list[list[Step]], short: list[tuple[list[Step], str]], room: _Room, facts: Facts, trial: Trial | None
+) -> tuple[list[list[Step]], list[tuple[list[Step], str]], _Room]:
+    """Let go over piece by piece what there is no room to copy, each in a wave of its own after all others."""
+    streams, left = [], []
+    for group, problem in short:
+        streamed = _streamed(group, room.closed(), facts)
+        if streamed is None:
+            left.append((group, problem))
+            continue
+        room = room.closed()
+        room.take(_cost_of(streamed, facts, trial))
+        streams.append(streamed)
+    if streams:
+        waves, emptied = _parted_by(waves, {step.source or "" for group in streams for step in group})
+        waves = [*waves, *streams, *([emptied] if emptied else [])]
+    return waves, left, room
+
+
+def _streamed(group: list[Step], room: _Room, facts: Facts) -> list[Step] | None:
+    """Return a group with its copy as a stream, or None where that cannot be."""
+    copy = the_copy(group)
+    tree = facts.trees.get(copy.source or "") if copy is not None else None
+    if copy is None or tree is None or not can_go_over(copy, tree):
+        return None
+    space = facts.spaces[copy.target_home]
+    if facts.spaces[copy.source_home].filesystem != space.filesystem:
+        return None
+    stream = as_stream(copy, space, room.usable(space.filesystem))
+    if stream is None:
+        return None
+    streamed = [stream if step is copy else step for step in group]
+    return streamed if not room.shortage(_cost_of(streamed, facts, None)) else None
+
+
+def _parted_by(waves: list[list[Step]], streams: set[str]) -> tuple[list[list[Step]], list[Step]]:
+    """Take out of the waves the directories that go once they are empty, and are not so before the streams are through."""
+    emptied = [
+        step for wave in waves for step in wave if step.once_empty and any(path.startswith(f"{step.source}/") for path in streams)
+    ]
+    rest = [[step for step in wave if step not in emptied] for wave in waves]
+    return [wave for wave in rest if wave], emptied
 
 
 def _lay_out(

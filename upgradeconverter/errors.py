@@ -22,7 +22,7 @@ EXIT_STATUSES: dict[int, str] = {
     EXIT_DEVIATIONS: "`verify` found deviations, `rollback` could not take all back, or --strict and something was left",
     EXIT_USAGE: "the command line or a setting is not understood",
     EXIT_REFUSED: "refused before any write, save for the recovery of an earlier start, which the report then names",
-    EXIT_ROLLED_BACK: "something failed on the way; what was under way was put back, what was finished before stays",
+    EXIT_ROLLED_BACK: "something failed on the way, or the time was up; what was under way was put back, what was finished stays",
     EXIT_BUSY: "another instance runs",
     EXIT_WEDGED: "stopped half way, nothing is lost; the report says whether another start will do or a person must look",
 }
@@ -166,15 +166,29 @@ class InterruptedRunError(UpgradeConverterError):
 
 
 class PausedError(UpgradeConverterError):
-    """Somebody asked the run to stop while something went over piece by piece, and only a part of it lies at either place."""
+    """The run had to stop while something went over piece by piece, and only a part of it lies at either place."""
 
     code = "Paused"
     exit_status = EXIT_WEDGED
     hint = "Run again: it goes on where it stopped, or `rollback` brings it back."
 
-    def __init__(self, path: str) -> None:
-        """Name what is half way."""
-        super().__init__(f"{path}: stopped half way, as somebody asked for; the journal knows how far it has come")
+    def __init__(self, path: str, why: str) -> None:
+        """Name what is half way, and why it is."""
+        super().__init__(f"{path}: stopped half way: {why}; the journal knows how far it has come")
+
+
+class NoTimeError(UpgradeConverterError):
+    """The deadline came before everything was done; what is done stays, and nothing is half done."""
+
+    code = "NoTime"
+    exit_status = EXIT_ROLLED_BACK
+    hint = "Run again, which goes on from here; a later --deadline gets more done at once."
+
+    def __init__(self, seconds: float, left: int) -> None:
+        """Name the time that was granted, and of how many items nothing is done yet."""
+        super().__init__(f"expected to be done within {seconds:g} s, found {left} items left")
+        self.seconds = seconds
+        self.left = left
 
 
 class BothDoNotFitError(UpgradeConverterError):

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
 from upgradeconverter.engine import staging, stopping
 from upgradeconverter.engine.housekeeping import make_folder
+from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import folder_of, manifest_path, parent, stage_folder
+from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.work import StepRefusedError, Work, check_displaced, check_source, check_unused
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import ItemStatus, Reason
@@ -59,6 +61,7 @@ class Batch:
     work: Work
     steps: tuple[Step, ...]
     trial: bool = False
+    pace: Pace = field(default_factory=Pace)
     results: dict[int, StepResult] = field(default_factory=dict)
     idle: tuple[Step, ...] = ()
     aside: dict[int, StepResult] = field(default_factory=dict)
@@ -69,7 +72,10 @@ class Batch:
         return tuple(Skip(path=path, reason=r.reason, detail=r.detail) for r, path in found if r.reason is not None)
 
     def check(self) -> None:
-        """Leave alone what is not what was planned for any more, or is in use, and the new directories that only it needed."""
+        """Leave alone what is not what was planned for any more, is in use or has no time, and new directories only it needed."""
+        if self.pace.budget.is_over:
+            self._leave_all(self.pace.no_time())
+            return
         for group in self.groups():
             try:
                 for step in group:
@@ -78,6 +84,7 @@ class Batch:
             except StepRefusedError as refused:
                 self._drop(group, refused.reason, refused.detail)
         self._drop_what_does_not_fit()
+        self._drop_what_takes_too_long()
         self._drop_idle_folders()
         self._drop_occupied_folders()
 
@@ -127,6 +134,25 @@ class Batch:
         for group in self._short({home: self.work.disk.space(home) for home in self._stage_homes()}):
             self._drop(group, Reason.NO_SPACE, "what was freed before is not free yet, or somebody else took it")
 
+    def _drop_what_takes_too_long(self) -> None:
+        """Leave alone what would not be done before the deadline, as fast as it went so far; what takes less time may be."""
+        admitted = 0
+        for group in self.groups():
+            work = load_of(group).work
+            if self.pace.budget.admits(admitted + work):
+                admitted += work
+            elif group[0].number not in self.results:
+                refused = self.pace.no_time()
+                self._drop(group, refused.reason, refused.detail)
+
+    def _leave_all(self, refused: StepRefusedError) -> None:
+        """Leave everything alone, without another look at the disk."""
+        for step in self.steps:
+            is_told = step.group != 0 and step.shape is not Shape.DISPLACE and not step.once_empty
+            known = refused.reason if is_told else None
+            self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=known, detail=refused.detail)
+        self.steps = ()
+
     def _short(self, spaces: Mapping[str, Space]) -> list[tuple[Step, ...]]:
         """Return the groups that do not fit beside those before them."""
         taken: Counter[str] = Counter()
@@ -169,10 +195,13 @@ class Batch:
         for home in self._stage_homes():
             make_folder(self.work.disk, stage_folder(home, self.work.txid), at_once=False)
         manifests: dict[str, list[str]] = {}
+        self.pace.begin_wave()
         for group in self.groups():
             stopping.check()
             if all(step in self.steps for step in group):
                 self._stage_group(group, manifests)
+            self.pace.end_group(group, is_staged=all(step.number not in self.results for step in group))
+        self.pace.end_staging()
         self._check_what_makes_way()
         self._drop_idle_folders()
         self._drop_occupied_folders()
@@ -204,6 +233,7 @@ class Batch:
     def _stage_group(self, group: tuple[Step, ...], manifests: dict[str, list[str]]) -> None:
         lines: dict[str, list[str]] = {}
         try:
+            self.pace.begin_group(group)
             for step in group:
                 receipt = staging.stage(self.work, step)
                 if receipt is not None:

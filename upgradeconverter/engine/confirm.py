@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.engine.convert import plan_overtaken
 from upgradeconverter.engine.overtaken import pending_sources, sources_of
 from upgradeconverter.engine.places import JOURNAL, WAITING
+from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import (
     about,
     executor_of,
@@ -62,7 +63,7 @@ def confirm(run: Run) -> None:
         is_recovered, view = bool(view.open), run.journal.read(repair=True)
         if is_recovered:
             _check_not_overtaken(run, view)
-        waiting = tuple(executor_of(run.disk, run.journal, view, transaction) for transaction in view.waiting)
+        waiting = tuple(executor_of(run.disk, run.journal, view, transaction, run.pace) for transaction in view.waiting)
         run.has_begun = bool(waiting)
         _finish(run, waiting)
     run.report.outcome = Outcome.DONE
@@ -85,11 +86,14 @@ def foresee_confirming(run: Run) -> None:
 
 def _finish(run: Run, waiting: tuple[Executor, ...]) -> None:
     run.report.show([])
+    run.pace.meter.expect("confirm", load_of((step for executor in waiting for step in executor.steps), reads=False))
     try:
         for executor in waiting:
             executor.confirm()
         for executor in waiting:
             executor.go_forth()
+            load = load_of(executor.steps, reads=False)
+            run.pace.meter.wave_over(load, load)
     except OSError as error:
         raise HaltedError(str(error.filename or "the disk"), error.strerror or str(error)) from error
     finally:

@@ -23,7 +23,14 @@ from upgradeconverter.engine.run import (
     mark_waiting,
 )
 from upgradeconverter.engine.verify import deviations
-from upgradeconverter.errors import BothDoNotFitError, BoundaryError, TrialWaitsError, UpgradeConverterError, VaultNotUsableError
+from upgradeconverter.errors import (
+    BothDoNotFitError,
+    BoundaryError,
+    NoTimeError,
+    TrialWaitsError,
+    UpgradeConverterError,
+    VaultNotUsableError,
+)
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Shape, Trial, Wave
@@ -179,10 +186,26 @@ def convert(run: Run, phase: str) -> None:
                     return
                 continue
             try:
-                carry_out(run, plan, each.name, FORWARD)
-            except BoundaryError as error:
-                _copy_instead(run, each, error, overtaken, view)
+                _carry_out(run, plan, each, overtaken, view)
+            except NoTimeError:
+                _name_later(run, phase, each)
+                raise
     _conclude(run, phase)
+
+
+def _carry_out(run: Run, plan: Plan, phase: Phase, overtaken: Plan, view: JournalView) -> None:
+    try:
+        carry_out(run, plan, phase.name, FORWARD)
+    except BoundaryError as error:
+        _copy_instead(run, phase, error, overtaken, view)
+
+
+def _name_later(run: Run, phase: str, last: Phase) -> None:
+    """Tell which phases have not even been looked at."""
+    phases = run.session.phases(phase)
+    later = [each.name for each in phases[phases.index(last) + 1 :]]
+    if later:
+        run.report.warn(f"not begun before the deadline: {', '.join(later)}")
 
 
 def _recover(run: Run, view: JournalView, phase: str) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log
-from upgradeconverter.engine import passing, stopping, undo
+from upgradeconverter.engine import passing, undo
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine.batch import Batch, StepResult, is_boundary, told
 from upgradeconverter.engine.housekeeping import (
@@ -30,6 +30,7 @@ from upgradeconverter.engine.housekeeping import (
     sync_folders,
 )
 from upgradeconverter.engine.machine import RunMachine
+from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import folder_of, parent, quarantine_path, stage_folder
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.work import Work, retires
@@ -41,7 +42,7 @@ from upgradeconverter.model.plan import Shape, Step, Wave, as_data
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.disk.port import Disk
     from upgradeconverter.journal.log import Journal
 
 
@@ -54,6 +55,7 @@ class Executor:
         run: what `begin` records about the run: id, direction, pack, layouts, plan digest.
         homes: domains that the wave lies in, also where all its steps there were dropped.
         read_back: `all`, `sample` or `none`: which staged copies are read again before they count.
+        pace: what is told how it goes, and says when to break off.
         batch: the steps that are left of the wave, and what became of the others.
     """
 
@@ -64,7 +66,7 @@ class Executor:
     run: Mapping[str, Any] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict)
     read_back: str = "none"
-    progress: Progress | None = None
+    pace: Pace = field(default_factory=Pace)
     homes: tuple[str, ...] = ()
     initial: State = State.PREPARED
     work: Work = field(init=False)
@@ -78,10 +80,10 @@ class Executor:
             disk=self.disk,
             txid=self.txid,
             contents=self.contents,
-            progress=self._on_progress,
+            progress=self.pace.moved,
             record_piece=lambda payload: self._record(RecordKind.PIECE, payload),
         )
-        self.batch = Batch(work=self.work, steps=self.wave.steps, trial=self.wave.trial)
+        self.batch = Batch(work=self.work, steps=self.wave.steps, trial=self.wave.trial, pace=self.pace)
         self.machine = RunMachine(self._record, self.initial)
 
     @property
@@ -93,11 +95,6 @@ class Executor:
     def results(self) -> dict[int, StepResult]:
         """What became of steps so far."""
         return self.batch.results
-
-    def _on_progress(self, size: int) -> None:
-        stopping.check()
-        if self.progress is not None:
-            self.progress(size)
 
     def _record(self, kind: RecordKind, payload: dict[str, Any]) -> None:
         self.journal.append(self.txid, kind, payload)
@@ -204,6 +201,7 @@ class Executor:
             self.sweep()
 
     def _flip(self) -> None:
+        self.pace.meter.now("finishing")
         displaced = tuple(step for step in self.steps if step.shape is Shape.DISPLACE)
         going = tuple(step for step in self.steps if step.shape in (Shape.DISPLACE, Shape.STREAM))
         for folder in dict.fromkeys(
@@ -213,6 +211,7 @@ class Executor:
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
             (passing.go_over if step.shape is Shape.STREAM else handlers.flip)(self.work, step)
+            self.pace.meter.ended(step)
         for step in self.steps:
             in_place = step.shape in (Shape.RENAME, Shape.ADJUST) or step.method == "link"
             if in_place and self.disk.find(step.target or "") is not None:
@@ -239,6 +238,7 @@ class Executor:
             make_folder(self.disk, folder)
         for step in self.steps:
             self.results[step.number] = self._retire_one(step)
+            self.pace.meter.ended(step, reads=False)
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step)))
         restore_times(self.disk, (*self._unchanged(), *self.wave.restore))
         self.machine.move("retire")
@@ -315,6 +315,7 @@ class Executor:
             if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
                 make_folder(self.disk, stage_folder(step.target_home, self.txid))
             self.results[step.number] = self._put_one_back(step)
+            self.pace.meter.ended(step, reads=False)
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_flip(self.work, step)))
         for home in self.homes:
             self.disk.remove(stage_folder(home, self.txid))

@@ -29,7 +29,7 @@ def go_over(work: Work, step: Step) -> None:
     """Take the content over, and publish what it went into.
 
     Raises:
-        PausedError: somebody asked the run to stop; the next start goes on from there.
+        PausedError: somebody asked the run to stop, or there is no time left; the next start goes on from there.
         OSError: the disk refused something, or the source is in use or not what was planned for.
     """
     if "T" in work.who(step, ours_only=True):
@@ -50,7 +50,9 @@ def _stream(work: Work, step: Step, *, back: bool) -> None:
     try:
         work.disk.stream(_order(work, step), keep, back=back, progress=work.progress)
     except InterruptedRunError as stop:
-        raise PausedError(step.source or "") from stop
+        raise PausedError(step.source or "", "somebody asked for that") from stop
+    except StepRefusedError as late:
+        raise PausedError(step.source or "", late.detail) from late
 
 
 def _order(work: Work, step: Step) -> StreamOrder:

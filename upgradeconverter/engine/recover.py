@@ -13,7 +13,9 @@ from upgradeconverter.disk.port import Place
 from upgradeconverter.engine.batch import steps_from_payload, told
 from upgradeconverter.engine.executor import Executor
 from upgradeconverter.engine.housekeeping import homes_of, is_reachable, sweep_home
+from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
+from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.work import StepRefusedError, check_displaced, check_source
 from upgradeconverter.errors import UnknownStateError, VaultNotUsableError, WedgedError
@@ -118,7 +120,7 @@ def is_committed(transaction: Transaction) -> bool:
     return any(record.kind is RecordKind.COMMITTED for record in transaction.records)
 
 
-def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Transaction) -> Executor:
+def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Transaction, pace: Pace | None = None) -> Executor:
     """Return an executor that stands where an open transaction, or a trial that waits, stopped."""
     begin = transaction.payload(RecordKind.BEGIN) or {}
     staged = transaction.payload(RecordKind.STAGED) or {}
@@ -135,6 +137,7 @@ def executor_of(disk: Disk, journal: Journal, view: JournalView, transaction: Tr
         run=begin.get("run", {}),
         homes=open_homes(transaction),
         initial=STATE_OF_RECORD[transaction.last],
+        pace=pace or Pace(),
     )
     executor.work.is_committed = is_committed(transaction)
     executor.work.staged.update({int(number): identity for number, identity in staged.get("staged", {}).items()})
@@ -176,36 +179,43 @@ def _unless_changed(executor: Executor, step: Step, who: str) -> Verdict:
     return Verdict.FORTH
 
 
-def recover(disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False) -> tuple[Recovery, ...]:
+def recover(
+    disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False, pace: Pace | None = None
+) -> tuple[Recovery, ...]:
     """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
 
     One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. One that is past
     the point up to which it can be undone is finished as well, and has to be turned round. Trials that wait are left alone, but
-    for `undo`, which comes to them last.
+    for `undo`, which comes to them last, and to as many as there is time for.
 
     Raises:
         UnknownStateError: no open transaction was touched, or no trial.
         WedgedError: the disk refused.
     """
     settle(disk, journal, view)
-    done = _recover_all(disk, journal, view, view.open, undo=undo)
+    pace = pace or Pace()
+    done = _recover_all(disk, journal, view, view.open, Pace(meter=pace.meter), undo=undo)
     if undo:
         # Which parts of them still count is known only now.
         view = journal.read(repair=True)
-        done += _recover_all(disk, journal, view, view.waiting, undo=True)
+        done += _recover_all(disk, journal, view, view.waiting, pace, undo=True)
     sweep_closed(disk, view)
     return done
 
 
 def _recover_all(
-    disk: Disk, journal: Journal, view: JournalView, concerned: Iterable[Transaction], *, undo: bool
+    disk: Disk, journal: Journal, view: JournalView, concerned: Iterable[Transaction], pace: Pace, *, undo: bool
 ) -> tuple[Recovery, ...]:
-    pairs = [(transaction, executor_of(disk, journal, view, transaction)) for transaction in concerned]
+    pairs = [(transaction, executor_of(disk, journal, view, transaction, pace)) for transaction in concerned]
     judged = [(transaction, executor, *judge(executor, transaction.last)) for transaction, executor in pairs]
-    return tuple(
-        _recover_one(transaction, executor, verdict, alone, undo=undo)
-        for transaction, executor, verdict, alone in reversed(judged)
-    )
+    done: list[Recovery] = []
+    for transaction, executor, verdict, alone in reversed(judged):
+        if pace.budget.is_over:
+            break
+        done.append(_recover_one(transaction, executor, verdict, alone, undo=undo))
+        load = load_of(executor.wave.steps, reads=False)
+        pace.meter.wave_over(load, load)
+    return tuple(done)
 
 
 def _recover_one(

@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import log
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.executor import Executor
+from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOURNAL, WAITING, parent
+from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import BACKWARD, about, is_forward, is_trial_lost
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, UpgradeConverterError
+from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, NoTimeError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
-from upgradeconverter.model.outcome import Outcome
+from upgradeconverter.model.outcome import Outcome, Reason
 from upgradeconverter.model.plan import Attributes, Wave, folders_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from upgradeconverter.disk.port import Disk, Progress
+    from upgradeconverter.disk.port import Disk
     from upgradeconverter.engine.batch import StepResult
     from upgradeconverter.engine.report import Report
     from upgradeconverter.engine.session import Session
@@ -45,6 +47,7 @@ class Run:
     Attributes:
         identity: of the run; taken over from the journal when the start goes on with a run that did not come to its end.
         when_short: what a trial does where both layouts do not fit: `refuse`, or `irreversible`, convert that for good.
+        pace: what is told how it goes, and knows when the time is over.
         has_begun: whether the journal is open for this start.
         has_acted: whether anything of what lies on the disk may have been changed.
         plans: what there was to do, by phase.
@@ -55,7 +58,7 @@ class Run:
     report: Report
     read_back: str = "none"
     when_short: str = "refuse"
-    progress: Progress | None = None
+    pace: Pace = field(default_factory=Pace)
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
     journal: Journal = field(init=False)
     has_begun: bool = False
@@ -86,6 +89,8 @@ class Run:
 
 def outcome_of(error: UpgradeConverterError) -> Outcome:
     """Return the outcome that an error means."""
+    if isinstance(error, NoTimeError):
+        return Outcome.UNFINISHED
     return _OUTCOMES.get(error.exit_status, Outcome.REFUSED)
 
 
@@ -204,6 +209,7 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
 
     Raises:
         DiskFailedError, WedgedError, InterruptedRunError: earlier waves stay done and are told; see `Executor.run_wave`.
+        NoTimeError: not all could be done before the deadline; what was done stays done.
     """
     if not plan.steps:
         return
@@ -211,6 +217,7 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
     stamp(run.session, run.session.source_label() if direction != BACKWARD else run.session.carried_label())
     if direction != BACKWARD:
         _open_journal(run)
+        run.pace.meter.expect(phase, load_of(plan.steps))
     run.has_begun = run.has_acted = True
     log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     described: dict[str, Any] = {"run": run.identity, "phase": phase, "direction": direction, "pack": plan.pack}
@@ -221,6 +228,9 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
             log.event("wave-done", run=run.identity, txid=executed)
     finally:
         run.show()
+    if any(result.reason is Reason.NO_TIME for result in results):
+        left = [result.step for result in results if result.reason is Reason.NO_TIME]
+        raise NoTimeError(run.pace.budget.seconds, load_of(left).items)
 
 
 def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepResult]) -> Iterator[str]:
@@ -237,7 +247,7 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
             run=described,
             contents=dict(plan.contents),
             read_back=run.read_back,
-            progress=run.progress,
+            pace=run.pace,
         )
         try:
             results.extend(executor.run_wave())
@@ -248,6 +258,7 @@ def _waves(run: Run, plan: Plan, described: dict[str, Any], results: list[StepRe
         left = {step.number: step for step in (*idle, *executor.batch.idle)}
         idle = tuple(step for _, step in sorted(left.items()) if step not in executor.steps)
         touched += executor.wave.touched
+        run.pace.end_wave(wave.steps, executor.steps)
         yield executor.txid
 
 

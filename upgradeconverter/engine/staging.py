@@ -90,7 +90,7 @@ def _stage_new(work: Work, step: Step) -> CopyReceipt | None:
     path = work.stage_path(step)
     if step.made_of == "copy":
         order = CopyOrder(source=step.source or "", target=path, after=step.after, omissions=step.omissions)
-        receipt = work.disk.copy(order)
+        receipt = work.disk.copy(order, progress=work.progress)
         work.staged[step.number] = receipt.identity
         return receipt
     if step.made_of == "directory":

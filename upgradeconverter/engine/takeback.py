@@ -17,16 +17,19 @@ from upgradeconverter.engine.batch import steps_from_payload
 from upgradeconverter.engine.convert import open_details
 from upgradeconverter.engine.housekeeping import is_reachable, sync_folders
 from upgradeconverter.engine.places import EARLIER_JOURNALS, folder_of
+from upgradeconverter.engine.progress import Load, load_of
 from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, steps_of, sweep_closed, unreachable
 from upgradeconverter.engine.remember import note, noting, stamp
 from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
-from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError
+from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError, NoTimeError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Outcome
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from upgradeconverter.journal.log import Transaction
 
 _BACK = "back"
@@ -38,6 +41,7 @@ def take_back(run: Run) -> None:
     Raises:
         NothingToRollBackError: no run changed anything that was not taken back.
         VaultMissingError, VaultLockedError, VaultNotUsableError: the run lies in a vault that cannot be reached.
+        NoTimeError: not all was taken back before the deadline; another rollback takes up the rest.
     """
     with failing_on_record(run, "all"):
         view = _view(run)
@@ -47,19 +51,49 @@ def take_back(run: Run) -> None:
         stamp(run.session, run.session.carried_label())
         run.has_acted = bool(view.open or view.waiting)
         _tell_undone(run, view)
-        recovered = recover(run.disk, run.journal, view, undo=True)
+        _expect(run, view)
+        recovered = recover(run.disk, run.journal, view, undo=True, pace=run.pace)
         for recovery in recovered:
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()
-        for transaction in reversed(done_forward(run.journal.read(repair=True))):
-            # One after the other: what a later one moved on has to be back before the earlier one is looked at.
-            steps = steps_of(run.journal.read(repair=True), transaction)
-            plan = backward_plan(run.disk, transaction, steps, pack=run.session.pack.name)
-            phase = f"{_BACK} {transaction.txid}"
-            run.plans[phase] = plan
-            run.show()
-            carry_out(run, plan, phase, BACKWARD)
+        _check_time(run)
+        _turn_round(run, done_forward(run.journal.read(repair=True)))
     _conclude(run, _layout_before(first, run), is_whole=all(recovery.is_whole for recovery in recovered))
+
+
+def _turn_round(run: Run, done: tuple[Transaction, ...]) -> None:
+    """Take finished transactions back, one after the other: what a later one moved on has to be back before the earlier one."""
+    for place, transaction in reversed(tuple(enumerate(done))):
+        steps = steps_of(run.journal.read(repair=True), transaction)
+        plan = backward_plan(run.disk, transaction, steps, pack=run.session.pack.name)
+        phase = f"{_BACK} {transaction.txid}"
+        run.plans[phase] = plan
+        run.show()
+        run.pace.meter.correct(load_of(steps), load_of(plan.steps))
+        try:
+            carry_out(run, plan, phase, BACKWARD)
+        except NoTimeError as error:
+            more = _items(run.journal.read(repair=True), done[:place])
+            raise NoTimeError(error.seconds, error.left + more) from error
+
+
+def _items(view: JournalView, transactions: Iterable[Transaction]) -> int:
+    return load_of(step for transaction in transactions for step in steps_of(view, transaction)).items
+
+
+def _expect(run: Run, view: JournalView) -> None:
+    """Let the meter know all that there is to take back."""
+    undone = [load_of(steps_of(view, transaction), reads=False) for transaction in (*view.open, *view.waiting)]
+    turned = [load_of(steps_of(view, transaction)) for transaction in done_forward(view)]
+    run.pace.meter.expect("rollback", Load(*map(sum, zip(Load(), *undone, *turned, strict=True))))
+
+
+def _check_time(run: Run) -> None:
+    """Raise NoTimeError where the time is over, and there is more to take back."""
+    view = run.journal.read(repair=True)
+    concerned = (*view.waiting, *done_forward(view))
+    if concerned and run.pace.budget.is_over:
+        raise NoTimeError(run.pace.budget.seconds, _items(view, concerned))
 
 
 def _layout_before(transaction: Transaction, run: Run) -> str:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_READER = "NoReader"
     CHECKPOINT_UNTRUSTED = "CheckpointUntrusted"
     MEDIA_TYPE_UNKNOWN = "MediaTypeUnknown"
+    NO_TIME = "NoTime"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -143,6 +144,10 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
         "Nobody can say which media type it has to have in its name, and without one the running release downloads it again.",
         "Remove it to reclaim its room.",
     ),
+    Reason.NO_TIME: (
+        "It would not have been done before the deadline.",
+        "Run again, which goes on from here; give what takes longer all by itself a later deadline.",
+    ),
 }
 
 
@@ -156,6 +161,7 @@ PASSING = frozenset(
         Reason.VAULT_NOT_USABLE,
         Reason.NO_SPACE,
         Reason.DISK_FAILED,
+        Reason.NO_TIME,
     },
 )
 
@@ -167,6 +173,7 @@ class Outcome(StrEnum):
     DONE = "done"
     PLANNED = "planned"
     REFUSED = "refused"
+    UNFINISHED = "unfinished"
     ROLLED_BACK = "rolled-back"
     WEDGED = "wedged"
     BUSY = "busy"

@@ -1,17 +1,23 @@
 """Events for machines and people, on standard error; the one door to `structlog`, imported at the first event.
 
-Event names are stable: `run-started`, `recovered`, `planned`, `wave-done`, `run-done`, `refused`, `rolled-back`, `wedged`.
+Event names are stable: `run-started`, `recovered`, `planned`, `wave-done`, `run-done`, `refused`, `rolled-back`, `wedged`,
+`progress` (at most one a second).
 Nothing is logged on a start with nothing to do.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _level = "info"
+_before: list[Callable[[], None]] = []
 
 
 def show_details() -> None:
@@ -21,13 +27,28 @@ def show_details() -> None:
     _logger.cache_clear()
 
 
+@contextmanager
+def behind(make_room: Callable[[], None]) -> Iterator[None]:
+    """Let what is shown on the same terminal make room before each event, while the body runs."""
+    _before.append(make_room)
+    try:
+        yield
+    finally:
+        _before.remove(make_room)
+
+
+def is_dumb() -> bool:
+    """Return whether a terminal understands nothing but text and ends of lines, as far as the environment says."""
+    return os.environ.get("TERM", "") in ("", "dumb", "unknown")
+
+
 @cache
 def _logger() -> Any:
     import structlog
 
     renderer: Any = structlog.processors.JSONRenderer(sort_keys=True, default=str)
     if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer()
+        renderer = structlog.dev.ConsoleRenderer(colors=not is_dumb() and "NO_COLOR" not in os.environ)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -45,6 +66,7 @@ def event(name: str, **fields: object) -> None:
     """Log one event with its fields; must never be given file contents or keys. Nobody listening is no failure."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
+            _make_room()
             _logger().info(name, **fields)
 
 
@@ -52,4 +74,10 @@ def detail(name: str, **fields: object) -> None:
     """Log one event that only `--debug` shows."""
     if _level == "debug" and sys.stderr is not None:
         with suppress(OSError, ValueError):
+            _make_room()
             _logger().debug(name, **fields)
+
+
+def _make_room() -> None:
+    for make_room in _before:
+        make_room()

@@ -15,7 +15,7 @@ _DEFAULT_PERSIST = "/persist"
 _RELEASE_FILES = ("/run/eve-release", "/etc/eve-release")
 _SETTINGS = "/etc/upgradeconverter.toml"
 _PHASES = ("pre-vault", "post-vault", "all")
-_VALUES = ("--persist", "--target", "--output")
+_VALUES = ("--persist", "--target", "--output", "--deadline")
 
 _FOLDER = ".upgradeconverter"
 _LEFTOVERS = ("trash", "stage", "manifest", "waiting")
@@ -40,7 +40,7 @@ def leave_if_idle(argv: "list[str]") -> None:
 def find_answer(argv: "list[str]") -> "str | None":
     """Return the finished report if this start has nothing to do; None when the full program has to look."""
     words = words_of(argv)
-    if words is None or words["--output"] not in ("text", "json"):
+    if words is None or words["--output"] not in ("text", "json") or not words["--deadline"].isdecimal():
         return None
     config = signature(_SETTINGS)
     if config and not words["--persist"]:
@@ -61,7 +61,7 @@ def find_answer(argv: "list[str]") -> "str | None":
 
 def words_of(argv: "list[str]") -> "dict[str, str] | None":
     """Return phase and options of a plain boot invocation; None for any other."""
-    found = {"phase": "all", "--persist": "", "--target": "", "--output": "text"}
+    found = {"phase": "all", "--persist": "", "--target": "", "--output": "text", "--deadline": "0"}
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
@@ -69,8 +69,8 @@ def words_of(argv: "list[str]") -> "dict[str, str] | None":
             found["phase"] = word
         elif name in _VALUES:
             found[name] = value if equals else next(words, "")
-        elif word == "--trial":
-            continue  # where there is nothing to do there is nothing to try
+        elif word in ("--trial", "--quiet"):
+            continue  # where there is nothing to do there is nothing to try, and nothing to show
         elif word == "-p":
             found["--persist"] = next(words, "")
         else:

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
 _LARGEST = 1 << 20
 _PREFIX = "UPGRADECONVERTER_"
-_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "WHEN_SHORT", "PACK_ROOT", "CONFIG")
+_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "WHEN_SHORT", "DEADLINE", "PACK_ROOT", "CONFIG")
 _SWITCHES = ("off", "dry-run", "on")
 _CHOICES = {"read_back": ("all", "sample", "none"), "when_short": ("refuse", "irreversible")}
 # chown(2): the largest number of 32 bits means "leave it as it is", so it is nobody's.
 _MOST = (1 << 32) - 2
+# What each name in the file may have for a value.
+_FITTING = (
+    (("pack", "target", "read_back", "when_short", "persist"), (str,)),
+    (("strict", "trial", "quiet"), (bool,)),
+    (("deadline",), (int, float)),
+)
+_LONGEST = 10**9
+_SECONDS = "a number of seconds, or 0 for none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,8 @@ class Settings:
         source: layout from which `packs show` leads to the target.
         trial: keep the old layout until the new one is confirmed.
         when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
+        deadline: seconds after the start after which nothing new is begun; 0 is none.
+        quiet: whether nobody is shown how it goes.
         agents: (uid, gid) by owner agent; agents that are not named are root.
         outside: directories outside of the root that the pack reads, by its name for them, where they are not its own choice.
         options: what was chosen of what the pack lets people choose.
@@ -53,6 +63,8 @@ class Settings:
     read_back: str = "none"
     trial: bool = False
     when_short: str = "refuse"
+    deadline: float = 0.0
+    quiet: bool = False
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
@@ -96,6 +108,8 @@ def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
             raise BadSettingError(name, origins[name], "something", "")
     if "\0" in values.get("persist", ""):
         raise BadSettingError("persist", origins["persist"], "a path without NUL", str(values["persist"]))
+    if not 0 <= values.get("deadline", 0) <= _LONGEST:
+        raise BadSettingError("deadline", origins["deadline"], _SECONDS, str(values["deadline"]))
     for name, choices in _CHOICES.items():
         if values.get(name, choices[0]) not in choices:
             raise BadSettingError(name, origins[name], " or ".join(choices), str(values[name]))
@@ -103,11 +117,17 @@ def _check(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
 
 def _is_misspelt(word: str) -> bool:
     name = word.partition("=")[0]
-    return name.startswith("upgradeconverter") and name not in ("upgradeconverter", "upgradeconverter.target")
+    return name.startswith("upgradeconverter") and name not in (
+        "upgradeconverter",
+        "upgradeconverter.target",
+        "upgradeconverter.deadline",
+    )
 
 
 def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in flags.items() if value is not None}
+    if "deadline" in found:
+        found["deadline"] = _seconds(found["deadline"], "command line")
     if "outside" in found:
         pairs = (text.partition("=") for text in found["outside"])
         found["outside"] = {name: _directory(name, path, "command line") for name, _, path in pairs}
@@ -123,12 +143,19 @@ def _directory(name: str, path: object, origin: str) -> str:
     raise BadSettingError(f"outside.{name}", origin, "a name and an absolute path", str(path))
 
 
+def _seconds(text: str, origin: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadSettingError("deadline", origin, _SECONDS, text) from error
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("persist", "pack", "target", "read_back", "when_short"):
+    for name in ("persist", "pack", "target", "read_back", "when_short", "deadline"):
         value = environment.get(f"{_PREFIX}{name.upper()}")
         if value:
-            found[name] = value
+            found[name] = _seconds(value, "environment") if name == "deadline" else value
     roots = environment.get(f"{_PREFIX}PACK_ROOT")
     if roots:
         found["pack_roots"] = tuple(roots.split(os.pathsep))
@@ -148,6 +175,8 @@ def _from_command_line(text: str) -> dict[str, Any]:
             found["switched_off"], found["dry_run"] = value == "off", value == "dry-run"
         elif name == "upgradeconverter.target":
             found["target"] = value
+        elif name == "upgradeconverter.deadline":
+            found["deadline"] = _seconds(value, "kernel command line")
     return found
 
 
@@ -168,9 +197,7 @@ def _from_file(path: str) -> dict[str, Any]:
             found["options"] = {each: str(chosen) for each, chosen in value.items()}
         elif name == "agents" and isinstance(value, dict):
             found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
-        elif (name in ("pack", "target", "read_back", "when_short", "persist") and isinstance(value, str)) or (
-            name in ("strict", "trial") and isinstance(value, bool)
-        ):
+        elif any(name in names and type(value) in types for names, types in _FITTING):
             found[name] = value
         else:
             raise BadSettingError(name, f"file {path}", "a known name with a fitting value", str(value))

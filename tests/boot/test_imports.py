@@ -35,7 +35,8 @@ def test_nothing_to_do_imports_only_the_preflight(phase: str, flags: tuple[str, 
         assert run(*arguments)[1]["outcome"] == "done"
         for each in ("pre-vault", "post-vault", "all"):
             run(each, *arguments)
-        as_text, as_json = (start((*flags, script), phase, *arguments, f"--output={form}") for form in ("text", "json"))
+        more = ("--deadline", "1800", "--quiet")
+        as_text, as_json = (start((*flags, script), phase, *arguments, f"--output={form}", *more) for form in ("text", "json"))
         status, document = run(phase, *arguments)
         (tmp_path / "persist/.upgradeconverter/stage").mkdir()
         full = start((*flags, script), phase, *arguments)
@@ -47,7 +48,7 @@ def test_nothing_to_do_imports_only_the_preflight(phase: str, flags: tuple[str, 
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("trap", ["img", "leftover", "stamp", "other target", "strict"])
+@pytest.mark.parametrize("trap", ["img", "leftover", "stamp", "other target", "strict", "deadline"])
 def test_a_tripwire_forbids_the_early_exit(trap: str, script: str, tmp_path: Path) -> None:
     """A new legacy file, a working folder, a damaged stamp, another target or option each lead to the full program."""
     with disk_of(CASE, tmp_path, "plain") as top:
@@ -64,6 +65,9 @@ def test_a_tripwire_forbids_the_early_exit(trap: str, script: str, tmp_path: Pat
             stamp.write_bytes(stamp.read_bytes()[:-5])
         elif trap == "strict":
             arguments.append("--strict")
+        elif trap == "deadline":
+            # What is no number is refused by the full program.
+            arguments += ["--deadline", "soon"]
         else:
             arguments[-1] = "5.7.1"
         assert _is_full(start((*ISOLATED, script), *arguments))
@@ -135,8 +139,12 @@ def test_nothing_is_imported_from_the_working_directory(flags: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["pre-vault", "-p", "/x"], ("pre-vault", "/x", "", "text"), id="as EVE calls it"),
-        pytest.param(["--persist=/x", "--output", "json"], ("all", "/x", "", "json"), id="both ways of giving a value"),
+        pytest.param(["pre-vault", "-p", "/x"], ("pre-vault", "/x", "", "text", "0"), id="as EVE calls it"),
+        pytest.param(["--persist=/x", "--output", "json"], ("all", "/x", "", "json", "0"), id="both ways of giving a value"),
+        pytest.param(
+            ["post-vault", "--trial", "--deadline", "1800"], ("post-vault", "", "", "text", "1800"), id="as the units do"
+        ),
+        pytest.param(["--quiet", "--deadline=0"], ("all", "", "", "text", "0"), id="what only an act is about"),
         pytest.param(["-p"], None, id="value missing"),
         pytest.param(["--persist="], None, id="value empty"),
         pytest.param(["-n"], None, id="dry run"),

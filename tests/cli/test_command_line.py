@@ -39,6 +39,8 @@ def _case(name: str) -> Any:
         pytest.param(["plan", "all", "more"], 2, "usage", id="too many words"),
         pytest.param(["-p", "/nonexistent"], 3, "refused", id="no such directory"),
         pytest.param(["--pack", "none"], 2, "usage", id="unknown pack"),
+        pytest.param(["--deadline", "soon"], 2, "usage", id="deadline that is no number"),
+        pytest.param(["--deadline=-5"], 2, "usage", id="deadline in the past"),
         pytest.param(["-p", "/", "plan", "--target", "4.x"], 2, "usage", id="unknown layout"),
     ],
 )

@@ -76,10 +76,27 @@ def test_sources_are_joined(tmp_path: Path) -> None:
         flags={"dry_run": True, "persist": None},
         environment={"UPGRADECONVERTER_PERSIST": "/p", "UPGRADECONVERTER_PACK_ROOT": f"/{os.pathsep}{tmp_path}", "HOME": "/"},
         kernel="upgradeconverter.target=latest",
-        text='strict = true\nread_back = "sample"\npack = "other"\n',
+        text='strict = true\nread_back = "sample"\npack = "other"\ndeadline = 60\nquiet = true\n',
     )
     assert (found.dry_run, found.persist, found.pack_roots) == (True, "/p", ("/", str(tmp_path)))
     assert (found.target, found.strict, found.read_back, found.pack) == ("latest", True, "sample", "other")
+    assert (found.deadline, found.quiet) == (60, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "kernel", "expected"),
+    [
+        pytest.param({"deadline": "1800"}, {"UPGRADECONVERTER_DEADLINE": "5"}, "", 1800.0, id="flag"),
+        pytest.param({"deadline": "0"}, {"UPGRADECONVERTER_DEADLINE": "5"}, "", 0.0, id="none by flag"),
+        pytest.param({}, {"UPGRADECONVERTER_DEADLINE": "0.5"}, "upgradeconverter.deadline=9", 0.5, id="environment"),
+        pytest.param({}, {}, "quiet upgradeconverter.deadline=9 ro", 9.0, id="kernel command line"),
+        pytest.param({}, {}, "quiet", 7, id="file"),
+    ],
+)
+def test_deadline(tmp_path: Path, flags: dict[str, Any], environment: dict[str, str], kernel: str, expected: float) -> None:
+    """A deadline is a number of seconds, from any source; 0 is none."""
+    found = settings(tmp_path, flags=flags, environment=environment, kernel=kernel, text="deadline = 7\n")
+    assert (found.deadline, found.unknown) == (expected, ())
 
 
 @pytest.mark.parametrize(
@@ -116,6 +133,13 @@ def test_file_named_by_the_environment(tmp_path: Path) -> None:
         pytest.param({}, "", "target = \n", ["settings.toml", "TOML"], id="no TOML"),
         pytest.param({}, "", "target = 3\n", ["settings.toml", "target", "3"], id="number for text"),
         pytest.param({}, "", 'strict = "yes"\n', ["settings.toml", "strict", "yes"], id="text for truth"),
+        pytest.param({}, "", 'quiet = "yes"\n', ["settings.toml", "quiet", "yes"], id="another text for truth"),
+        pytest.param({"UPGRADECONVERTER_DEADLINE": "soon"}, "", None, ["environment", "deadline", "soon"], id="deadline"),
+        pytest.param({}, "upgradeconverter.deadline=", None, ["kernel command line", "deadline"], id="deadline of nothing"),
+        pytest.param({}, "", "deadline = nan\n", ["settings.toml", "deadline", "nan"], id="deadline that is no number"),
+        pytest.param({}, "", "deadline = inf\n", ["settings.toml", "deadline", "inf"], id="deadline that never comes"),
+        pytest.param({}, "", "deadline = -1\n", ["settings.toml", "deadline", "-1"], id="deadline in the past"),
+        pytest.param({}, "", "deadline = true\n", ["settings.toml", "deadline", "True"], id="deadline that is a truth"),
         pytest.param({}, "", 'colour = "red"\n', ["settings.toml", "colour", "red"], id="unknown name"),
         pytest.param({}, "", "agents = 3\n", ["settings.toml", "agents", "3"], id="agents no table"),
         pytest.param({}, "", "target = " + "[" * 5000, ["settings.toml", "TOML"], id="too deep"),

@@ -62,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--option", metavar="NAME=VALUE", action="append", dest="options", help=option)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
     made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")
+    deadline = "begin nothing that would not be done so long after the start, and go on at the next one; 0: none"
+    made.add_argument("--deadline", metavar="SECONDS", help=deadline)
+    made.add_argument("--quiet", action="store_const", const=True, help="do not show how it goes")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
     return made
 

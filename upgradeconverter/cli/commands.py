@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from upgradeconverter.cli.progress import metered
 from upgradeconverter.disk import lock
 from upgradeconverter.disk.dryrun import read_only
+from upgradeconverter.engine.budget import Budget
 from upgradeconverter.engine.confirm import confirm as confirm_trial
 from upgradeconverter.engine.confirm import foresee_confirming
 from upgradeconverter.engine.convert import audit, convert
 from upgradeconverter.engine.drift import altered, changed_since, lost_records
 from upgradeconverter.engine.ledger import last_noted, read_ledger
 from upgradeconverter.engine.overtaken import pending_sources
+from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import ENGINE_FOLDER, JOURNAL, WAITING
 from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.engine.run import Run, make_engine_folder
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from upgradeconverter.settings import Settings
 
 
+_clock = time.monotonic
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a command works with."""
@@ -48,10 +55,22 @@ class Context:
         session = replace(self.session, disk=read_only(self.session.disk))
         return Run(session=session, report=self.report, when_short=self.settings.when_short)
 
-    def acting(self) -> Run:
-        """Return a run that may change the disk; the lock must be held."""
+    @contextmanager
+    def acting(self) -> Iterator[Run]:
+        """Return a run that may change the disk, under the lock, and show how it goes."""
         settings = self.settings
-        return Run(session=self.session, report=self.report, read_back=settings.read_back, when_short=settings.when_short)
+        with _locked(self), metered(quiet=settings.quiet) as meter:
+            yield Run(
+                session=self.session,
+                report=self.report,
+                read_back=settings.read_back,
+                when_short=settings.when_short,
+                pace=Pace(meter=meter, budget=self._budget()),
+            )
+
+    def _budget(self) -> Budget:
+        granted = self.settings.deadline
+        return Budget(seconds=granted, ends=self.report.started_ns / 1e9 + granted, clock=_clock) if granted else Budget()
 
 
 @contextmanager
@@ -70,8 +89,8 @@ def run(context: Context) -> None:
     if context.settings.dry_run:
         audit(context.looking(), context.report.phase)
         return
-    with _locked(context):
-        convert(context.acting(), context.report.phase)
+    with context.acting() as acting:
+        convert(acting, context.report.phase)
 
 
 def plan(context: Context) -> None:
@@ -134,8 +153,8 @@ def confirm(context: Context) -> None:
     if context.settings.dry_run:
         foresee_confirming(context.looking())
         return
-    with _locked(context):
-        confirm_trial(context.acting())
+    with context.acting() as run:
+        confirm_trial(run)
 
 
 def rollback(context: Context) -> None:
@@ -143,8 +162,8 @@ def rollback(context: Context) -> None:
     if context.settings.dry_run:
         foresee_taking_back(context.looking())
         return
-    with _locked(context):
-        take_back(context.acting())
+    with context.acting() as run:
+        take_back(run)
 
 
 def history(context: Context) -> None:

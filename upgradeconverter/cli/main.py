@@ -92,7 +92,7 @@ def _print(text: str) -> None:
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
     names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options", "source")
-    return {name: getattr(arguments, name) for name in names}
+    return {name: getattr(arguments, name) for name in (*names, "deadline", "quiet")}
 
 
 def _kernel_command_line() -> str:

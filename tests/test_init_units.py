@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from upgradeconverter.cli.notify import PATIENCE
+
 INIT = Path(__file__).parent.parent / "init"
 SNIPPET = INIT / "eve" / "onboot-snippet.sh"
 PHASES = ("pre-vault", "post-vault", "confirm")
 INSTALLED = "/usr/lib/upgradeconverter/bin"
 START = f"{INSTALLED}/python3 -I -S {INSTALLED}/upgradeconverter"
 WORDS = {phase: f"{phase} --trial" for phase in PHASES[:2]} | {"confirm": "confirm"}
+DEADLINE = dict.fromkeys(PHASES[:2], " --deadline 1800") | {"confirm": ""}
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -98,9 +101,18 @@ def test_verification_notices_a_wrong_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_unit_starts_its_own_phase(phase: str) -> None:
-    """Each unit calls the installed program with the phase of its name and asks for machine-readable output."""
+    """Each unit calls the installed program with the phase of its name, a deadline for what holds up the boot, and for JSON."""
+    words = WORDS[phase] + DEADLINE[phase]
     text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
-    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"{START} {WORDS[phase]} --output json"]
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"{START} {words} --output json"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_unit_waits_as_long_as_is_asked_for(phase: str) -> None:
+    """The program is listened to, and the time limit of its unit is the time by which the program extends it."""
+    text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
+    assert re.findall("^TimeoutStartSec=(.*)$", text, re.MULTILINE) == [f"{PATIENCE // 60}min"]
+    assert re.findall("^NotifyAccess=(.*)$", text, re.MULTILINE) == ["main"]
 
 
 def test_snippet_is_posix_shell() -> None:

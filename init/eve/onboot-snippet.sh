@@ -64,7 +64,7 @@ while :; do
         1) say "done; some items were left as they are, the report names them"; exit 0 ;;
         2) say "called wrongly; nothing was written"; exit 1 ;;
         3) say "refused before anything was converted"; exit 1 ;;
-        4) say "failed; what was under way was put back"; exit 1 ;;
+        4) say "failed, or out of time; what was under way was put back"; exit 1 ;;
         5)
             BUSY_TRIES=$((BUSY_TRIES - 1))
             [ "$BUSY_TRIES" -gt 0 ] || { say "another instance is still at work"; exit 1; }

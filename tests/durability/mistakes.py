@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from upgradeconverter.disk import copying
+from upgradeconverter.disk import content
 from upgradeconverter.disk.manifest import data_chunks
 from upgradeconverter.engine import steps as handlers
 from upgradeconverter.engine import undo
@@ -29,7 +29,8 @@ def _take_for_holes(patch: pytest.MonkeyPatch) -> None:
             found = data_chunks(fd, size)
         return found
 
-    patch.setattr(copying, "data_chunks", readable_chunks)
+    patch.setattr(content, "has_no_hole", lambda *_: False)
+    patch.setattr(content, "data_chunks", readable_chunks)
 
 
 def _lose_the_order(patch: pytest.MonkeyPatch) -> None:

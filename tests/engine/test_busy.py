@@ -30,7 +30,7 @@ from tests.support.olddisk import (
     write,
 )
 from tests.support.others import finished, instance_before, let_go, somebody, start
-from upgradeconverter.disk.manifest import data_chunks
+from upgradeconverter.disk.content import has_no_hole
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import EXIT_BUSY, EXIT_DONE, EXIT_WEDGED
 from upgradeconverter.journal.record import VERSION, Record, RecordKind, checksum, encode
@@ -277,14 +277,14 @@ def _during(patch: pytest.MonkeyPatch, deed: str, place: Path, suffix: str) -> l
     """Let somebody come when the copying of a file of that name has begun; they are done, or wait for it, before it goes on."""
     came: list[subprocess.Popen[bytes]] = []
 
-    def coming(fd: int, size: int) -> list[int]:
-        found = data_chunks(fd, size)
+    def coming(fd: int, size: int) -> bool:
+        found = has_no_hole(fd, size)
         if not came and os.readlink(f"/proc/self/fd/{fd}").endswith(suffix):
             came.append(subprocess.Popen((sys.executable, "-c", f"import os, sys\n{deed}", str(place))))
             time.sleep(0.5)
         return found
 
-    patch.setattr("upgradeconverter.disk.copying.data_chunks", coming)
+    patch.setattr("upgradeconverter.disk.content.has_no_hole", coming)
     return came
 
 

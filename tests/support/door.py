@@ -230,6 +230,8 @@ class _Library:
     _KINDS: ClassVar[dict[str, tuple[str, str]]] = {
         "syncfs": (CHANGE, "syncfs"),
         "renameat2": (CHANGE, "rename"),
+        "sync_file_range": (CHANGE, "sync_file_range"),
+        "prctl": (LOOK, "prctl"),
         "statx": (LOOK, "stat"),
         "fstatfs": (LOOK, "fstatvfs"),
     }

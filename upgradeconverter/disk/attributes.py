@@ -46,6 +46,30 @@ def read_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
         raise
 
 
+def carry(source_fd: int, target_fd: int, facts: os.stat_result) -> None:
+    """Give an open file or directory owner, mode, xattrs and times of another one, of which `facts` are known.
+
+    Owner first: fchown(2) drops setuid bits and capabilities.
+    """
+    there, mode = os.fstat(target_fd), stat.S_IMODE(facts.st_mode)
+    is_given = (there.st_uid, there.st_gid) != (facts.st_uid, facts.st_gid)
+    if is_given:
+        os.fchown(target_fd, facts.st_uid, facts.st_gid)
+    if is_given or stat.S_IMODE(there.st_mode) != mode:
+        os.fchmod(target_fd, mode)
+    if _has_xattrs(source_fd):
+        write_xattrs(target_fd, "", read_xattrs(source_fd, ""))
+    os.utime(target_fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def _has_xattrs(fd: int) -> bool:
+    try:
+        return bool(os.listxattr(fd))
+    except OSError:
+        # What is wrong with it is told where they are read.
+        return True
+
+
 def foreign_xattrs(folder_fd: int, name: str) -> dict[bytes, bytes]:
     """Return the extended attributes of an entry that are not our own labels."""
     prefix = XATTR_PREFIX.encode()

@@ -101,19 +101,22 @@ class Carrier:
         if self.bits & _NO_COPY_ON_WRITE:
             self._set(source_fd, target_fd, _NO_COPY_ON_WRITE)
 
-    def finish(self, source_fd: int, target_fd: int) -> None:
-        """Carry over, to what is complete, everything but what forbids changes: from now on writes may be slow."""
-        if self.bits:
-            self._set(source_fd, target_fd, self.bits & ~_FIXED)
+    def finish(self, source_fd: int, target_fd: int) -> int:
+        """Carry over, to what is complete, everything but what forbids changes, which is returned: see `fix`.
+
+        From now on writes may be slow.
+        """
+        flags = self._set(source_fd, target_fd, self.bits & ~_FIXED) if self.bits else 0
         if self.projects:
             extended, project = native.extended_flags(source_fd)
             handed_on = bool(extended & native.PROJECT_IS_INHERITED)
-            if (handed_on, project) != (native.inherited_project(target_fd) is not None, native.extended_flags(target_fd)[1]):
+            # What was made in a directory that hands nothing on has none either.
+            if (handed_on or project) and (handed_on, project) != (
+                native.inherited_project(target_fd) is not None,
+                native.extended_flags(target_fd)[1],
+            ):
                 native.set_project(target_fd, project, handed_on=handed_on)
-
-    def fixed(self, source_fd: int) -> int:
-        """Return the flags of a source that forbid changes."""
-        return native.inode_flags(source_fd) & self.bits & _FIXED
+        return flags & self.bits & _FIXED
 
     @staticmethod
     def fix(target_fd: int, fixed: int) -> None:
@@ -122,7 +125,9 @@ class Carrier:
             native.set_inode_flags(target_fd, native.inode_flags(target_fd) | fixed)
 
     @staticmethod
-    def _set(source_fd: int, target_fd: int, bits: int) -> None:
-        wanted, there = native.inode_flags(source_fd) & bits, native.inode_flags(target_fd)
+    def _set(source_fd: int, target_fd: int, bits: int) -> int:
+        flags, there = native.inode_flags(source_fd), native.inode_flags(target_fd)
+        wanted = flags & bits
         if wanted != there & bits:
             native.set_inode_flags(target_fd, there & ~bits | wanted)
+        return flags

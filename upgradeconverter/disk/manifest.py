@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 _ZEROS = bytes(CHUNK)
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def line(*, kind: Kind, size: int, mode: int, crc: int, depth: int, name: str) -> str:
@@ -20,7 +21,7 @@ def line(*, kind: Kind, size: int, mode: int, crc: int, depth: int, name: str) -
 
     What lies in a directory follows it one deeper. Whole paths would take the square of what a deep tree has names.
     """
-    return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {depth} {json.dumps(name)}\n"
+    return f"{kind.value.split()[0]} {size} {mode:04o} {crc:08x} {depth} {_quoted(name)}\n"
 
 
 def content_digest(manifest: str) -> str:
@@ -36,7 +37,8 @@ def add_chunk(crc: int, index: int, chunk: bytes | memoryview) -> int:
 
     A chunk of nothing but zeros does not count, so a hole and written zeros have the same checksum and holes need not be read.
     """
-    if chunk == _ZEROS[: len(chunk)]:
+    # The first byte tells most of them apart.
+    if not (chunk and chunk[0]) and chunk == _ZEROS[: len(chunk)]:
         return crc
     return zlib.crc32(chunk, zlib.crc32(index.to_bytes(8, "little"), crc))
 

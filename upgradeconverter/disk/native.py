@@ -16,6 +16,9 @@ _OPENAT2 = 437
 # Below the directory, and through no link of any kind (openat2(2): RESOLVE_BENEATH, NO_SYMLINKS, NO_MAGICLINKS).
 _RESOLVE = 0x08 | 0x04 | 0x02
 _RENAME_NOREPLACE = 1
+_PR_SET_PDEATHSIG = 1
+_SYNC_FILE_RANGE_WRITE = 2
+_FICLONE = 0x40049409
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_INO = 0x100
@@ -34,7 +37,12 @@ PROJECT_IS_INHERITED = 0x200
 _PUNCH_HOLE = 0x01 | 0x02
 _NO_POLICY = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
+# What says that a file cannot be shared in part with another one: by the file system, by where they lie, by what they are.
+_NOT_SHARED = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY, errno.ENOSYS)
+
 _libc = ctypes.CDLL(None, use_errno=True)
+if hasattr(_libc, "sync_file_range"):
+    _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
 _syscall.restype = ctypes.c_long
@@ -91,6 +99,35 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
         _raise(str(fd))
 
 
+def write_back(fd: int, start: int, size: int) -> None:
+    """Begin to write part of an open file back, without waiting for the disk: a hint that makes nothing durable.
+
+    Encrypted files are encrypted here, in the calling process (sync_file_range(2)). OSError where the disk refused content.
+    """
+    sync_file_range = getattr(_libc, "sync_file_range", None)
+    if sync_file_range is None or sync_file_range(fd, start, size, _SYNC_FILE_RANGE_WRITE) == 0:
+        return
+    # It cannot be hinted at here; anything else says that content is lost.
+    if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EPERM):
+        _raise("")
+
+
+def share_content(source_fd: int, target_fd: int) -> bool:
+    """Let an empty file share all content with another one; False where the file system cannot (ioctl_ficlone(2))."""
+    try:
+        fcntl.ioctl(target_fd, _FICLONE, source_fd)
+    except OSError as error:
+        if error.errno in _NOT_SHARED:
+            return False
+        raise
+    return True
+
+
+def die_with_parent() -> None:
+    """Have this process killed as soon as the one that forked it is gone (prctl(2), PR_SET_PDEATHSIG)."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
 def inode_of(path: str) -> tuple[int, int]:
     """Return device and inode of an absolute path, links followed, without waiting for any server that holds it (statx(2))."""
     statx = getattr(_libc, "statx", None)
@@ -122,7 +159,12 @@ def set_inode_flags(fd: int, flags: int) -> None:
 
 def has_fixed_flag(fd: int) -> bool:
     """Return whether the immutable or append-only flag is set."""
-    return bool(inode_flags(fd) & (_FS_IMMUTABLE | _FS_APPEND))
+    return is_fixed(inode_flags(fd))
+
+
+def is_fixed(flags: int) -> bool:
+    """Return whether the immutable or append-only flag is among inode flags."""
+    return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
 
 
 def clear_fixed_flag(fd: int) -> None:

@@ -12,11 +12,12 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import attributes as attrs
 from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
+from upgradeconverter.disk.flushing import Flusher
 from upgradeconverter.disk.manifest import CHUNK
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, names, regular_file
@@ -55,6 +56,7 @@ class PosixDisk:
     root_fd: int
     root_path: str
     asks: bool = True
+    flusher: Flusher = field(default_factory=Flusher, compare=False, repr=False)
 
     @classmethod
     def at(cls, path: str) -> PosixDisk:
@@ -66,6 +68,7 @@ class PosixDisk:
 
     def close(self) -> None:
         """Let the root go."""
+        self.flusher.close()
         os.close(self.root_fd)
 
     def silent(self) -> PosixDisk:
@@ -280,7 +283,7 @@ class PosixDisk:
 
     def copy(self, order: CopyOrder, *, progress: Progress | None = None) -> CopyReceipt:
         """See `Disk.copy`."""
-        receipt = copying.copy(self.root_fd, order, progress)
+        receipt = copying.copy(self.root_fd, order, progress, self.flusher)
         if order.names is None:
             self.remove(copying.names_of(order.target))
         return receipt
@@ -360,6 +363,7 @@ class PosixDisk:
 
     def sync_filesystem(self, path: str) -> None:
         """See `Disk.sync_filesystem`."""
+        self.flusher.finish()
         with folder(self.root_fd, path) as fd:
             native.sync_filesystem(fd, path)
 

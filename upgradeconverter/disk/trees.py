@@ -9,19 +9,21 @@ import errno
 import hashlib
 import os
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from upgradeconverter.disk import attributes, native, vault
 from upgradeconverter.disk.flags import has_hints, letters
 from upgradeconverter.disk.manifest import file_crc, line
-from upgradeconverter.disk.walking import folder, holder, kind_of, regular_file, walk
+from upgradeconverter.disk.walking import Stretch, folder, holder, kind_of, open_file, regular_file, stretches, walk
+from upgradeconverter.disk.workers import Crew
 from upgradeconverter.model.entry import SharedFile, TreeFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from upgradeconverter.disk.walking import Visit
 
@@ -29,6 +31,36 @@ if TYPE_CHECKING:
 _TOLD = 8
 
 Row: TypeAlias = tuple[int, str, str, str, str, dict[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class _Closer:
+    """What only open files and directories tell; plain data, so that it can come from another process."""
+
+    bits: int = 0
+    hints: bool = False
+    projects: set[int] = field(default_factory=set)
+    xattrs: set[str] = field(default_factory=set)
+
+    def look(self, fd: int) -> int:
+        """Take note of one; returns its flags."""
+        bits = native.inode_flags(fd)
+        extended, project = native.extended_flags(fd)
+        self.add((bits, has_hints(extended), {project} if project else set(), set()))
+        with suppress(OSError):
+            self.xattrs.update(name for name in os.listxattr(fd) if os.fsencode(name) in attributes.NOT_OURS)
+        return bits
+
+    def add(self, other: tuple[int, bool, set[int], set[str]]) -> None:
+        """Add what was found elsewhere."""
+        self.bits |= other[0]
+        self.hints = self.hints or other[1]
+        self.projects |= other[2]
+        self.xattrs |= other[3]
+
+    def data(self) -> tuple[int, bool, set[int], set[str]]:
+        """Return all of it."""
+        return self.bits, self.hints, self.projects, self.xattrs
 
 
 @dataclass(slots=True)
@@ -47,59 +79,60 @@ class _Survey:
     names_of: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     longest_link: int = 0
     fixed_inside: str = ""
-    bits: int = 0
-    projects: set[int] = field(default_factory=set)
-    hints: bool = False
-    xattrs: set[str] = field(default_factory=set)
+    closer: _Closer = field(default_factory=_Closer)
 
-    def add(self, depth: int, name: str, facts: os.stat_result) -> None:
-        """Take note of one entry."""
-        self.digest.update(_fingerprint(depth, name, facts, changed=depth > 0))
+    def add(self, facts: os.stat_result, fingerprint: bytes) -> None:
+        """Take note of one entry for itself."""
+        self.digest.update(fingerprint)
         self.entries += 1
-        if stat.S_ISLNK(facts.st_mode):
-            self.longest_link = max(self.longest_link, facts.st_size)
         if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
-            key = facts.st_dev, facts.st_ino
-            known = self.names_of.get(key, (0, 0))[0]
-            self.names_of[key] = known + 1, facts.st_nlink
-            if known:
-                return
+            size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+            self._add_shared((facts.st_dev, facts.st_ino), facts.st_nlink, size, facts.st_blocks)
+            return
         self.size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
         self.allocated += facts.st_blocks * 512
 
-    def visit(self, visit: Visit) -> None:
-        """Take note of one entry inside."""
-        self.add(visit.depth, visit.name, visit.facts)
+    def _add_shared(self, key: tuple[int, int], links: int, size: int, blocks: int) -> None:
+        known = self.names_of.get(key, (0, 0))[0]
+        self.names_of[key] = known + 1, links
+        if not known:
+            self.size += size
+            self.allocated += blocks * 512
+
+    def enter(self, crew: Crew, visit: Visit) -> None:
+        """Take note of a directory inside, in its turn."""
+        facts = visit.facts
+        fingerprint = _fingerprint(visit.depth, visit.name, facts, changed=True)
+        crew.after((), lambda _: self.add(facts, fingerprint))
         if visit.depth == 1:
             self.tops.append(visit.name)
-        if visit.is_directory:
-            self._look_at_policy(visit)
-            if self.closely:
-                self.look(visit.inside, visit)
-        elif self.closely and stat.S_ISREG(visit.facts.st_mode):
-            with regular_file(visit.fd, visit.name) as fd:
-                self.look(fd, visit)
-
-    def _look_at_policy(self, visit: Visit) -> None:
         policy = native.encryption_policy(visit.inside)
         del self.policies[visit.depth :]
         if policy != self.policies[-1] and len(self.zones) < _TOLD:
             self.zones.append(f"{self.path}/{visit.path}")
         self.policies.append(policy)
+        if self.closely:
+            self.closer.look(visit.inside)
 
-    def look(self, fd: int, visit: Visit | None) -> None:
-        """Take note of what only an open file or directory tells."""
-        bits = native.inode_flags(fd)
-        extended, project = native.extended_flags(fd)
-        self.bits |= bits
-        self.hints = self.hints or has_hints(extended)
-        with suppress(OSError):
-            self.xattrs.update(name for name in os.listxattr(fd) if os.fsencode(name) in attributes.NOT_OURS)
-        if project:
-            self.projects.add(project)
-        several = visit is not None and not visit.is_directory and visit.facts.st_nlink > 1
-        if visit is not None and several and not self.fixed_inside and native.has_fixed_flag(fd):
-            self.fixed_inside = f"{self.path}/{visit.path}"
+    def give(self, crew: Crew, step: Stretch) -> None:
+        """Have what is no directory looked at."""
+        if step.depth == 1:
+            self.tops.extend(row.name for row in step.rows)
+        above = f"{self.path}/{step.way.path}".rstrip("/") if self.closely and not self.fixed_inside else ""
+        crew.give((step.fd,), [(step.depth, row.name, row.is_file) for row in step.rows], partial(self._take, above))
+
+    def _take(self, above: str, _: tuple[int, ...], found: tuple[Any, ...]) -> None:
+        prints, entries, size, allocated, shared, longest, fixed, closer = found
+        self.digest.update(prints)
+        self.entries += entries
+        self.size += size
+        self.allocated += allocated
+        for key, links, bytes_of, blocks in shared:
+            self._add_shared(key, links, bytes_of, blocks)
+        self.longest_link = max(self.longest_link, longest)
+        if fixed and not self.fixed_inside:
+            self.fixed_inside = f"{above}/{fixed}"
+        self.closer.add(closer)
 
     def facts(self) -> TreeFacts:
         """Return it in the words of the model."""
@@ -118,10 +151,10 @@ class _Survey:
             shared=shared,
             longest_link=self.longest_link,
             fixed_inside=self.fixed_inside,
-            flags=letters(self.bits),
-            projects=tuple(sorted(self.projects)),
-            hints=self.hints,
-            xattrs=tuple(sorted(self.xattrs)),
+            flags=letters(self.closer.bits),
+            projects=tuple(sorted(self.closer.projects)),
+            hints=self.closer.hints,
+            xattrs=tuple(sorted(self.closer.xattrs)),
         )
 
 
@@ -130,29 +163,70 @@ def survey(root_fd: int, path: str, *, closely: bool) -> TreeFacts:
     found = _Survey(path, closely, hashlib.sha256())
     with holder(root_fd, path) as (above, name):
         top = os.stat(name, dir_fd=above, follow_symlinks=False)
-        found.add(0, "", top)
+        found.add(top, _fingerprint(0, "", top, changed=False))
         if stat.S_ISDIR(top.st_mode):
             with folder(above, name) as top_fd:
-                found.policies.append(native.encryption_policy(top_fd))
-                if closely:
-                    found.look(top_fd, None)
-                for visit in walk(top_fd):
-                    if not visit.leaving:
-                        found.visit(visit)
+                _survey_inside(found, top_fd)
+        elif stat.S_ISLNK(top.st_mode):
+            found.longest_link = top.st_size
         elif closely and stat.S_ISREG(top.st_mode):
             with regular_file(above, name) as fd:
-                found.look(fd, None)
+                found.closer.look(fd)
     return found.facts()
+
+
+def _survey_inside(found: _Survey, top_fd: int) -> None:
+    found.policies.append(native.encryption_policy(top_fd))
+    if found.closely:
+        found.closer.look(top_fd)
+    with closing(Crew(partial(_look_at, closely=found.closely))) as crew:
+        for step in stretches(top_fd):
+            if isinstance(step, Stretch):
+                found.give(crew, step)
+            elif not step.leaving:
+                found.enter(crew, step)
+        crew.finish()
+
+
+def _look_at(fds: tuple[int, ...], rows: Sequence[tuple[int, str, bool]], *, closely: bool) -> tuple[Any, ...]:
+    """Return what there is to know of entries of an open directory that are no directories."""
+    prints = bytearray()
+    size = allocated = longest = 0
+    shared: list[tuple[Any, ...]] = []
+    fixed, closer = "", _Closer()
+    for depth, name, is_file in rows:
+        if closely and is_file:
+            fd, facts = open_file(fds[0], name)
+            try:
+                bits = closer.look(fd)
+            finally:
+                os.close(fd)
+            if facts.st_nlink > 1 and not fixed and native.is_fixed(bits):
+                fixed = name
+        else:
+            facts = os.stat(name, dir_fd=fds[0], follow_symlinks=False)
+        mode = facts.st_mode
+        prints += _fingerprint(depth, name, facts, changed=True)
+        if stat.S_ISLNK(mode):
+            longest = max(longest, facts.st_size)
+        if facts.st_nlink > 1:
+            bytes_of = facts.st_size if stat.S_ISREG(mode) else 0
+            shared.append(((facts.st_dev, facts.st_ino), facts.st_nlink, bytes_of, facts.st_blocks))
+        else:
+            size += facts.st_size if stat.S_ISREG(mode) else 0
+            allocated += facts.st_blocks * 512
+    return bytes(prints), len(rows), size, allocated, shared, longest, fixed, closer.data()
 
 
 def _fingerprint(depth: int, name: str, facts: os.stat_result, *, changed: bool) -> bytes:
     """Return what must stay the same of one entry; in the order of a walk, depth and name say where it lies."""
-    mode, owner = facts.st_mode, f"{facts.st_uid}:{facts.st_gid}"
+    mode = facts.st_mode
+    is_folder = stat.S_ISDIR(mode)
     # A directory's own size and time may change by nothing more than being listed or emptied by fsck; its names are in here.
-    own = "" if stat.S_ISDIR(mode) else f"{facts.st_size}:{facts.st_mtime_ns}"
+    own = "" if is_folder else f"{facts.st_size}:{facts.st_mtime_ns}"
     # What has several names changes when another of them is moved.
-    when = facts.st_ctime_ns if changed and (facts.st_nlink == 1 or stat.S_ISDIR(mode)) else ""
-    return os.fsencode(f"{depth}\0{name}\0{mode:o}:{owner}:{own}:{facts.st_ino}:{when}\n")
+    when = facts.st_ctime_ns if changed and (is_folder or facts.st_nlink == 1) else ""
+    return os.fsencode(f"{depth}\0{name}\0{mode:o}:{facts.st_uid}:{facts.st_gid}:{own}:{facts.st_ino}:{when}\n")
 
 
 def manifest(root_fd: int, path: str) -> str:
@@ -228,17 +302,31 @@ def remove(root_fd: int, path: str) -> None:
         if not stat.S_ISDIR(facts.st_mode):
             os.unlink(name, dir_fd=above)
             return
-        with folder(above, name) as top:
+        with folder(above, name) as top, closing(Crew(_unlink)) as crew:
             mount = vault.mount_id(top)
-            for visit in walk(top):
-                if visit.is_directory and not visit.leaving and vault.mount_id(visit.inside) != mount:
+            for step in stretches(top):
+                if isinstance(step, Stretch):
+                    crew.give((step.fd,), [row.name for row in step.rows], _done)
+                elif step.leaving:
+                    crew.after((step.fd,), partial(_remove_folder, step.name))
+                elif vault.mount_id(step.inside) != mount:
                     # What is mounted there was never ours to delete.
-                    raise OSError(errno.EBUSY, "something is mounted there", f"{path}/{visit.path}")
-                if visit.leaving:
-                    _delete(visit.name, visit.fd, os.rmdir)
-                elif not visit.is_directory:
-                    _delete(visit.name, visit.fd, os.unlink)
+                    raise OSError(errno.EBUSY, "something is mounted there", f"{path}/{step.path}")
+            crew.finish()
         os.rmdir(name, dir_fd=above)
+
+
+def _unlink(fds: tuple[int, ...], names: Sequence[str]) -> None:
+    for name in names:
+        _delete(name, fds[0], os.unlink)
+
+
+def _done(_: tuple[int, ...], __: None) -> None:
+    """Take no note of what was done."""
+
+
+def _remove_folder(name: str, fds: tuple[int, ...]) -> None:
+    _delete(name, fds[0], os.rmdir)
 
 
 def _delete(name: str, fd: int, act: Callable[..., None]) -> None:

@@ -13,25 +13,36 @@ import errno
 import fcntl
 import os
 import signal
-import stat
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk import native
 from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
-from upgradeconverter.disk.walking import folder, regular_file, walk
+from upgradeconverter.disk.walking import Stretch, folder, regular_file, stretches
+from upgradeconverter.disk.workers import Crew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
 _REFUSED = (errno.EAGAIN, errno.EBUSY)
+# By what a broken lease is told of instead; ignored by default, since who holds a lease here asks whether it is broken.
+_INSTEAD = [signal.SIGURG]
+
+
+def ignore_breaks() -> None:
+    """Have the signal ignored that tells of a broken lease: for a process that does nothing but ask and copy."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    _INSTEAD.clear()
 
 
 def take_lease(fd: int, kind: int) -> bool | None:
-    """Take a lease (`F_RDLCK` or `F_WRLCK`) on a file open for reading; False when it is in use, None when nobody can tell."""
+    """Take a lease (`F_RDLCK` or `F_WRLCK`) on a file open for reading; False when it is in use, None when nobody can tell.
+
+    It ends at the latest when the file is closed.
+    """
     try:
-        # Ignored by default: who holds a lease here asks whether it is broken.
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        for number in _INSTEAD:
+            fcntl.fcntl(fd, fcntl.F_SETSIG, number)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
     except OSError as error:
         return False if error.errno in _REFUSED else None
@@ -46,39 +57,48 @@ def is_used(fd: int, kind: int) -> bool:
     return granted is False
 
 
-@contextmanager
-def unwritten(fd: int, path: str) -> Iterator[Callable[[], None]]:
-    """Hold off writers of a file while it is read; yields what raises SourceChangedError as soon as one waits.
+class Unwritten:
+    """Holds off writers of an open file until that is closed.
 
     Raises:
         SourceInUseError: somebody has the file open for writing.
     """
-    granted = take_lease(fd, fcntl.F_RDLCK)
-    if granted is False:
-        message = f"{path} is open for writing in another process"
-        raise SourceInUseError(message)
 
-    def check() -> None:
-        if granted and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
-            message = f"{path} is about to be written to by another process"
+    __slots__ = ("_fd", "_granted", "_path")
+
+    def __init__(self, fd: int, path: Callable[[], str]) -> None:
+        """Begin to hold them off, where that can be done at all."""
+        self._fd, self._path, self._granted = fd, path, take_lease(fd, fcntl.F_RDLCK)
+        if self._granted is False:
+            message = f"{path()} is open for writing in another process"
+            raise SourceInUseError(message)
+
+    def check(self) -> None:
+        """Raise SourceChangedError when somebody waits to write; asked often, it does not keep them waiting."""
+        if self._granted and fcntl.fcntl(self._fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+            message = f"{self._path()} is about to be written to by another process"
             raise SourceChangedError(message)
-
-    try:
-        yield check
-        check()
-    finally:
-        if granted:
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def is_written_inside(root_fd: int, path: str) -> bool:
     """Return whether another process has a file inside a directory open for writing."""
-    with folder(root_fd, path) as top:
-        for visit in walk(top):
-            if stat.S_ISREG(visit.facts.st_mode):
-                with regular_file(visit.fd, visit.name) as file_fd:
-                    if is_used(file_fd, fcntl.F_RDLCK):
-                        return True
+    found: list[bool] = []
+    with folder(root_fd, path) as top, closing(Crew(_written, prepare=ignore_breaks)) as crew:
+        for step in stretches(top):
+            if isinstance(step, Stretch):
+                crew.give((step.fd,), [row.name for row in step.rows if row.is_file], lambda _, result: found.append(result))
+            if any(found):
+                return True
+        crew.finish()
+    return any(found)
+
+
+def _written(fds: tuple[int, ...], names: Sequence[str]) -> bool:
+    """Return whether one of the files in an open directory is open for writing."""
+    for name in names:
+        with regular_file(fds[0], name) as fd:
+            if take_lease(fd, fcntl.F_RDLCK) is False:
+                return True
     return False
 
 
@@ -87,8 +107,8 @@ def is_lived_in(root_fd: int, path: str) -> bool:
     with folder(root_fd, path) as top:
         facts = os.fstat(top)
         directories = {(facts.st_dev, facts.st_ino)}
-        inside = (visit.facts for visit in walk(top))
-        directories |= {(facts.st_dev, facts.st_ino) for facts in inside if stat.S_ISDIR(facts.st_mode)}
+        inside = (step.facts for step in stretches(top) if not isinstance(step, Stretch))
+        directories |= {(facts.st_dev, facts.st_ino) for facts in inside}
     return any(_uses(f"/proc/{name}", directories) for name in _processes())
 
 

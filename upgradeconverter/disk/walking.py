@@ -11,7 +11,7 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from upgradeconverter.disk import native
 from upgradeconverter.model.entry import Entry, Kind
@@ -32,6 +32,8 @@ _KINDS = {
     stat.S_IFBLK: Kind.BLOCK,
 }
 
+# Names that are looked at together at most.
+_STRETCH = 96
 # Descriptors that a walk has open at most, beside the top.
 _KEPT = 32
 _CLOSED = -1
@@ -105,13 +107,21 @@ def holder(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
             raise
 
 
-@contextmanager
-def regular_file(folder_fd: int, name: str) -> Iterator[int]:
+def open_file(folder_fd: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file for reading; OSError EINVAL when it is anything else. Never blocks on a FIFO or device."""
     fd = _open(name, _FILE, folder_fd)
+    facts = os.fstat(fd)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", name)
+    return fd, facts
+
+
+@contextmanager
+def regular_file(folder_fd: int, name: str) -> Iterator[int]:
+    """Open a regular file for reading, see `open_file`, until the body is left."""
+    fd, _ = open_file(folder_fd, name)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
         yield fd
     finally:
         os.close(fd)
@@ -248,21 +258,53 @@ class Visit:
         return stat.S_ISDIR(self.facts.st_mode)
 
 
+class Row(NamedTuple):
+    """One name in a directory, and what its list says of it: whether it is a directory, or a regular file."""
+
+    name: str
+    is_folder: bool
+    is_file: bool
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Names in one directory that follow each other, and are no directories by what its list says; valid until the next step."""
+
+    fd: int
+    depth: int
+    rows: list[Row]
+    way: Way
+
+
 def walk(top_fd: int) -> Iterator[Visit]:
     """Walk below an open directory, sorted, each directory before and once more after what lies inside."""
+    for step in stretches(top_fd):
+        if isinstance(step, Visit):
+            yield step
+            continue
+        for row in step.rows:
+            yield _visit(step.way, row.name, is_folder=False)
+
+
+def stretches(top_fd: int) -> Iterator[Visit | Stretch]:
+    """Walk like `walk`, but without looking at anything but directories: of the others come only the names, many at once."""
     way = Way(top_fd)
     try:
-        pending = [names(top_fd)[::-1]]
+        pending = [_rows_at(way)]
         entered: list[os.stat_result] = []
         while pending:
-            if pending[-1]:
-                visit = _visit(way, pending[-1].pop())
+            rows = pending[-1]
+            if rows and rows[-1].is_folder:
+                visit = _visit(way, rows.pop().name, is_folder=True)
                 yield visit
-                if visit.is_directory and visit.prune:
+                if visit.prune:
                     way.up()
-                elif visit.is_directory:
-                    pending.append(_names_at(way))
+                else:
+                    pending.append(_rows_at(way))
                     entered.append(visit.facts)
+                continue
+            if rows:
+                yield Stretch(way.fd, len(pending), _stretch_of(rows), way)
                 continue
             pending.pop()
             if pending:
@@ -272,13 +314,22 @@ def walk(top_fd: int) -> Iterator[Visit]:
         way.close()
 
 
-def _visit(way: Way, name: str) -> Visit:
+def _stretch_of(rows: list[Row]) -> list[Row]:
+    """Take the next names that belong together off the end of what is left of a directory."""
+    end = len(rows)
+    while len(rows) - end < _STRETCH and end and not rows[end - 1].is_folder:
+        end -= 1
+    found = rows[end:][::-1]
+    del rows[end:]
+    return found
+
+
+def _visit(way: Way, name: str, *, is_folder: bool) -> Visit:
     fd, depth = way.fd, len(way.names) + 1
     try:
-        facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        visit = Visit(name, facts, fd, depth, way)
-        if visit.is_directory:
-            way.down(name, facts)
+        visit = Visit(name, _facts_of(fd, name, is_folder=is_folder), fd, depth, way)
+        if is_folder:
+            way.down(name, visit.facts)
             visit.inside = way.fd
     except OSError as error:
         error.filename = "/".join((*way.names[: depth - 1], name))
@@ -286,9 +337,26 @@ def _visit(way: Way, name: str) -> Visit:
     return visit
 
 
-def _names_at(way: Way) -> list[str]:
+def _facts_of(fd: int, name: str, *, is_folder: bool) -> os.stat_result:
+    facts = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if stat.S_ISDIR(facts.st_mode) != is_folder:
+        raise OSError(errno.ESTALE, "something else was put in its place", name)
+    return facts
+
+
+def _rows_at(way: Way) -> list[Row]:
+    """Return what lies in the directory that one stands in, the last one first."""
     try:
-        return names(way.fd)[::-1]
+        with os.scandir(way.fd) as listing:
+            rows = [
+                Row(entry.name, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)) for entry in listing
+            ]
     except OSError as error:
         error.filename = way.path
         raise
+    rows.sort(key=_bytewise, reverse=True)
+    return rows
+
+
+def _bytewise(row: Row) -> bytes:
+    return os.fsencode(row.name)

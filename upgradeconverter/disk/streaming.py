@@ -85,9 +85,11 @@ class _Stream:
 
     def _behind_start(self) -> Iterator[str]:
         """Yield the files from the one that the start lies in on; what lies before that is let go, if it was not yet."""
-        start, is_over = self.order.start, bool(self.order.start.path)
+        start, is_over = self.order.start, self.order.start != Place()
         for path, size, allocated in self._files():
-            is_over = is_over and path != start.path
+            if is_over and path == start.path:
+                self._let_go(path, start.offset, size)
+                is_over = False
             if not is_over:
                 yield path
             elif allocated:
@@ -96,21 +98,30 @@ class _Stream:
     def _give_forth(self, pair: _Pair, begin: int) -> None:
         for index in _chunks(pair.giving, begin, pair.size):
             offset = index * CHUNK
-            if self.room < CHUNK:
+            if self._is_full(pair, offset):
                 self._restore(pair)
                 self._end_piece(replace(pair.place, offset=offset), pair)
-                if offset:
-                    with self._writable(self.giving, pair.path) as fd:
-                        native.punch_hole(fd, 0, offset)
+                self._let_go(pair.path, offset, pair.size)
             self._give(pair, offset)
         self._restore(pair)
         self.whole.append((pair.path, pair.size))
+
+    def _let_go(self, path: str, end: int, size: int) -> None:
+        """Let go what a file has up to some place; the file stays as long as it was."""
+        if end >= size:
+            self._empty(path, 0, size)
+        elif end:
+            with self._writable(self.giving, path) as fd:
+                native.punch_hole(fd, 0, end)
 
     # --- back: from where one stands to the beginning ----------------------------------------------------------------
 
     def back(self) -> None:
         """Bring back everything before the start."""
         start, first = self.order.start, None
+        if start == Place():
+            # What there is has not come to the end of its piece, or is back already.
+            return
         for path in reversed(self._up_to_start()):
             with self._open(path) as pair:
                 end = start.offset if path == start.path else pair.size
@@ -118,8 +129,7 @@ class _Stream:
                 first = pair.place
             if len(self.whole) >= _FILES:
                 self._end_piece(first)
-        if self.whole or start != Place():
-            self._end_piece(Place())
+        self._end_piece(Place())
 
     def _up_to_start(self) -> list[str]:
         """Return the files of which something is over; what is back already is let go, if it was not yet."""
@@ -139,15 +149,20 @@ class _Stream:
     def _give_back(self, pair: _Pair, end: int) -> None:
         for index in reversed(_chunks(pair.giving, 0, end)):
             offset = index * CHUNK
-            if self.room < CHUNK:
+            if self._is_full(pair, offset):
+                end = min(offset + CHUNK, pair.size)
                 self._restore(pair)
-                self._end_piece(replace(pair.place, offset=offset + CHUNK), pair)
-                self._empty(pair.path, offset + CHUNK, pair.size)
+                self._end_piece(replace(pair.place, offset=end), pair)
+                self._empty(pair.path, end, pair.size)
             self._give(pair, offset)
         self._restore(pair)
         self.whole.append((pair.path, pair.size))
 
     # --- both ways ---------------------------------------------------------------------------------------------------
+
+    def _is_full(self, pair: _Pair, offset: int) -> bool:
+        """Return whether the open piece cannot take one more chunk."""
+        return self.room < -(-min(CHUNK, pair.size - offset) // _BLOCK) * _BLOCK
 
     def _give(self, pair: _Pair, offset: int) -> None:
         """Copy one chunk; what is a hole in it stays one."""

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
-from upgradeconverter.model.entry import Entry, Kind, Space
+from upgradeconverter.model.entry import Entry, Kind, SharedFile, Space, TreeFacts
 from upgradeconverter.model.outcome import Reason
-from upgradeconverter.model.plan import Plan, Shape, Step
+from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Trial
 from upgradeconverter.planning import fitting
 from upgradeconverter.planning.facts import Facts
-from upgradeconverter.planning.fitting import Fitting, fit
+from upgradeconverter.planning.fitting import Fitting, fit, reserve
+from upgradeconverter.planning.lowspace import CHUNK, as_stream, can_go_over, room_passing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MIB = 1 << 20
 RESERVE = MIB
+TREE = TreeFacts(entries=1, size=1, allocated=1, fingerprint="")
+SPACE = Space(filesystem="8:1", free=64 * MIB, free_inodes=1000, block_size=4096)
 
 
-def _facts(free: int, *, inodes: int = 1000, links: int = 1, names: str = "abcdefgh") -> Facts:
+def _facts(free: int, *, inodes: int = 1000, links: int = 1, names: Iterable[str] = "abcdefgh") -> Facts:
     """Facts of one file system with a vault on it and files in the root."""
     space = Space(filesystem="8:1", free=free, free_inodes=inodes, block_size=4096)
     facts = Facts(spaces={"": space, "vault": space})
@@ -33,6 +42,7 @@ def _facts(free: int, *, inodes: int = 1000, links: int = 1, names: str = "abcde
             identity=number,
             links=links,
         )
+        facts.trees[name] = TREE
     return facts
 
 
@@ -166,3 +176,179 @@ def test_numbers_run_through_all_waves() -> None:
     found = fit([_copy("a", 5 * MIB, 1), _copy("b", 5 * MIB, 2)], _facts(7 * MIB))
     plan = Plan(pack="p", source="s", target="t", waves=found.waves)
     assert [step.number for step in plan.steps] == [0, 1]
+
+
+# --- what goes over piece by piece ---------------------------------------------------------------------------------------
+
+
+def _movable(name: str, size: int, group: int, **members: Any) -> Step:
+    """Return a copy that may go over piece by piece where it does not fit."""
+    expected = Precondition(identity=1, kind=Kind.FILE.value, size=size, mtime_ns=0, fingerprint="")
+    return replace(_copy(name, size, group), **{"expected": expected, **members})
+
+
+def _shapes(found: Fitting) -> list[str]:
+    return [" ".join(step.shape.value for step in wave.steps) for wave in found.waves]
+
+
+def test_what_does_not_fit_goes_over_in_pieces() -> None:
+    """What there is no room to copy goes over piece by piece; it needs a piece, of which twice as much is free, and no more."""
+    found = fit([_movable("a", 50 * MIB, 1)], _facts(8 * MIB))
+    assert (_shapes(found), found.short) == (["stream"], ())
+    stream, need = found.waves[0].steps[0], found.needs[0]
+    assert stream.piece == 3 * MIB
+    assert need.needed == room_passing(stream, 4096)
+    assert 2 * stream.piece <= need.free - need.reserve
+    assert stream.piece <= need.needed < stream.piece + 4 * 4096
+
+
+def test_what_fits_is_copied_first() -> None:
+    """Only what does not fit, not even once others have made room, goes over in pieces, each in a wave of its own, last."""
+    steps = [_movable("a", 50 * MIB, 1), _movable("b", MIB, 2), _movable("c", 40 * MIB, 3), _movable("d", 2 * MIB, 4)]
+    found = fit(steps, _facts(8 * MIB))
+    assert (_layout(found), _shapes(found)) == (["bd", "a", "c"], ["copy copy", "stream", "stream"])
+    assert [step.number for wave in found.waves for step in wave.steps] == [0, 1, 2, 3]
+
+
+def test_room_that_others_made_lets_a_copy_in() -> None:
+    """What fits as a copy once others are gone is never a stream."""
+    found = fit([_movable("a", 9 * MIB, 1), _movable("b", 5 * MIB, 2)], _facts(7 * MIB))
+    assert _shapes(found)[0] == "copy"
+    assert found.short == ()
+
+
+@pytest.mark.parametrize("free", [RESERVE + 2 * CHUNK, RESERVE + 2 * CHUNK + 2 * 4096 + 511])
+def test_not_even_the_smallest_piece(free: int) -> None:
+    """Where twice the smallest piece and what is no content do not fit it is left by name, with what a copy needs."""
+    found = fit([_movable("a", 50 * MIB, 1)], _facts(free))
+    assert (found.waves, [(skip.path, skip.reason) for skip in found.short]) == ((), [("a", Reason.NO_SPACE)])
+    assert str(50 * MIB + 4096) in found.short[0].detail
+
+
+def test_the_smallest_piece() -> None:
+    """With room for twice the smallest piece it goes over."""
+    assert _shapes(fit([_movable("a", 50 * MIB, 1)], _facts(RESERVE + 2 * CHUNK + 3 * 4096))) == ["stream"]
+
+
+def test_inodes_of_a_stream() -> None:
+    """A hollow copy needs as many inodes as a full one."""
+    step = _movable("a", 50 * MIB, 1, entries=100)
+    assert _shapes(fit([step], _facts(64 * MIB, inodes=100 + fitting._INODE_RESERVE))) == ["copy"]
+    step = _movable("a", 80 * MIB, 1, entries=100)
+    assert _shapes(fit([step], _facts(64 * MIB, inodes=100 + fitting._INODE_RESERVE))) == ["stream"]
+    assert fit([step], _facts(64 * MIB, inodes=99 + fitting._INODE_RESERVE)).short[0].reason is Reason.NO_SPACE
+
+
+def test_another_file_system_is_no_place_for_a_stream() -> None:
+    """What lies on another file system leaves no room where it goes to."""
+    facts = _facts(8 * MIB)
+    facts.spaces[""] = Space(filesystem="8:2", free=1 << 40, free_inodes=1000, block_size=4096)
+    found = fit([_movable("a", 50 * MIB, 1)], facts)
+    assert (found.waves, found.short[0].reason) == ((), Reason.NO_SPACE)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param({"operation": "Copy"}, id="the source stays"),
+        pytest.param({"method": "link"}, id="a second name"),
+        pytest.param({"shape": Shape.RENAME}, id="a rename"),
+        pytest.param({"expected": None}, id="nobody knows what it is"),
+        pytest.param({"expected": Precondition(identity=1, kind="symlink", size=1, mtime_ns=0, fingerprint="")}, id="a link"),
+    ],
+)
+def test_step_that_cannot_go_over(members: dict[str, Any]) -> None:
+    """Only a file or a tree that is moved by copying it can go over in pieces."""
+    assert can_go_over(_movable("a", MIB, 1), TREE)
+    assert not can_go_over(_movable("a", MIB, 1, **members), TREE)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param({"shared": (SharedFile(identity="8:1:7", inside=1, links=2),)}, id="names elsewhere"),
+        pytest.param({"mounts": ("a/b",)}, id="a mount"),
+        pytest.param({"immutable": ("a/b",)}, id="immutable"),
+        pytest.param({"flags": "i"}, id="flag i"),
+        pytest.param({"flags": "dAa"}, id="flag a"),
+        pytest.param({"flags": "eV"}, id="fs-verity"),
+    ],
+)
+def test_tree_that_cannot_go_over(facts: dict[str, Any]) -> None:
+    """What others have too, or what must not be written to, cannot go over in pieces, and is left by name."""
+    tree = replace(TREE, **facts)
+    assert not can_go_over(_movable("a", MIB, 1), tree)
+    assert can_go_over(_movable("a", MIB, 1), replace(TREE, flags="deA"))
+    disk = _facts(8 * MIB)
+    disk.trees["a"] = tree
+    assert [skip.reason for skip in fit([_movable("a", 50 * MIB, 1)], disk).short] == [Reason.NO_SPACE]
+
+
+def test_pieces_are_whole_chunks() -> None:
+    """A piece is a number of whole chunks, at least one, and never more than is worth doing anew after a power cut."""
+    step = _movable("a", 1 << 40, 1, entries=10)
+    sizes = [as_stream(step, SPACE, usable) for usable in range(0, 300 * MIB, MIB // 4)]
+    pieces = [stream.piece for stream in sizes if stream is not None]
+    assert {piece % CHUNK for piece in pieces} == {0}
+    assert (min(pieces), max(pieces), sorted(pieces)) == (CHUNK, 64 * MIB, pieces)
+    assert as_stream(step, SPACE, -MIB) is None
+    assert all(
+        stream is None or 2 * stream.piece <= usable for stream, usable in zip(sizes, range(0, 300 * MIB, MIB // 4), strict=True)
+    )
+
+
+def _emptied(folder: str, group: int, **members: Any) -> Step:
+    base = replace(_copy(folder, 0, group, operation="Retire"), shape=Shape.RETIRE, target=None, target_home="")
+    return replace(base, made_of="directory", **members)
+
+
+def test_emptied_folder_goes_after_the_stream() -> None:
+    """A directory that goes once it is empty does so after what empties it, in a wave behind all streams; others do not wait."""
+    names = ["a", "b", "old", "old/x", "other"]
+    facts = _facts(8 * MIB, names=names)
+    steps = [_movable("old/x", 50 * MIB, 1), _emptied("old", 2, once_empty=True), _emptied("other", 3, once_empty=True)]
+    found = fit([*steps, _movable("b", MIB, 4)], facts)
+    assert [[step.source for step in wave.steps] for wave in found.waves] == [["other", "b"], ["old/x"], ["old"]]
+
+
+def test_folder_of_the_group_goes_with_the_stream() -> None:
+    """What only puts away the directory around a copy goes with it; a group with more in it is never torn into pieces."""
+    with_folder = [_movable("a", 50 * MIB, 1), _emptied("b", 1)]
+    assert _shapes(fit(with_folder, _facts(8 * MIB))) == ["stream retire"]
+    for more in (_copy("c", MIB, 1), replace(_folder("vault/x"), group=1), replace(_emptied("c", 1), made_of="")):
+        found = fit([*with_folder, more], _facts(8 * MIB))
+        assert (found.waves, {skip.reason for skip in found.short}) == ((), {Reason.NO_SPACE})
+
+
+def test_new_folders_of_a_stream() -> None:
+    """A new directory that only a stream goes into is made in its wave."""
+    folders = [_folder("vault/x"), _folder("vault/y")]
+    found = fit([*folders, _movable("a", 50 * MIB, 1, target="vault/x/a")], _facts(8 * MIB))
+    assert [[step.target for step in wave.steps] for wave in found.waves] == [["vault/x", "vault/x/a"]]
+
+
+def test_stream_leaves_room_for_the_next() -> None:
+    """What goes over leaves as much room as it took, so one after the other needs no more than one."""
+    many = fit([_movable(name, 50 * MIB, number) for number, name in enumerate("abcdef", 1)], _facts(8 * MIB))
+    one = fit([_movable("a", 50 * MIB, 1)], _facts(8 * MIB))
+    assert len(many.waves) == 6
+    assert many.needs[0].needed <= one.needs[0].needed + 6 * 3 * 4096
+    assert {step.piece for wave in many.waves for step in wave.steps} == {3 * MIB}
+
+
+def test_trial_has_no_streams() -> None:
+    """Where the old layout has to stay nothing goes over in pieces, but for what is given up at once."""
+    steps = [_movable("a", 50 * MIB, 1), _movable("b", 40 * MIB, 2)]
+    found = fit(steps, _facts(8 * MIB), Trial())
+    assert (found.waves, [skip.path for skip in found.short]) == ((), ["a", "b"])
+    found = fit(steps, _facts(8 * MIB), Trial(at_once=frozenset("b")))
+    assert (_layout(found), _shapes(found), [skip.path for skip in found.short]) == (["b"], ["stream"], ["a"])
+    assert not found.waves[0].trial
+
+
+@pytest.mark.parametrize("free", [0, MIB, 50 * MIB, 800 * MIB, 1 << 40])
+def test_reserve_is_never_planned_with(free: int) -> None:
+    """What a stream needs never touches the reserve."""
+    found = fit([_movable("a", 1 << 41, 1)], _facts(free))
+    assert all(need.needed <= need.free - reserve(need.free) for need in found.needs)
+    assert bool(found.waves) == (free > 4 * MIB)

@@ -27,12 +27,13 @@ from upgradeconverter.disk.usage import is_used
 from upgradeconverter.disk.walking import folder, holder, regular_file, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from upgradeconverter.disk.port import Keep, Progress, StreamOrder
     from upgradeconverter.disk.walking import Visit
 
 _WRITE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What a small file takes at the least on the file systems that there are.
 _BLOCK = 4096
 # Names of whole files that are remembered for one piece, however small they are.
@@ -96,15 +97,11 @@ class _Stream:
                 self._empty(path, 0, size)
 
     def _give_forth(self, pair: _Pair, begin: int) -> None:
-        for index in _chunks(pair.giving, begin, pair.size):
-            offset = index * CHUNK
-            if self._is_full(pair, offset):
-                self._restore(pair)
-                self._end_piece(replace(pair.place, offset=offset), pair)
-                self._let_go(pair.path, offset, pair.size)
-            self._give(pair, offset)
-        self._restore(pair)
-        self.whole.append((pair.path, pair.size))
+        def end_at(offset: int) -> None:
+            self._end_piece(replace(pair.place, offset=offset), pair)
+            self._let_go(pair.path, offset, pair.size)
+
+        self._give_all(pair, _chunks(pair.giving, begin, pair.size), end_at)
 
     def _let_go(self, path: str, end: int, size: int) -> None:
         """Let go what a file has up to some place; the file stays as long as it was."""
@@ -147,18 +144,30 @@ class _Stream:
         return found
 
     def _give_back(self, pair: _Pair, end: int) -> None:
-        for index in reversed(_chunks(pair.giving, 0, end)):
-            offset = index * CHUNK
-            if self._is_full(pair, offset):
-                end = min(offset + CHUNK, pair.size)
-                self._restore(pair)
-                self._end_piece(replace(pair.place, offset=end), pair)
-                self._empty(pair.path, end, pair.size)
-            self._give(pair, offset)
-        self._restore(pair)
-        self.whole.append((pair.path, pair.size))
+        def end_at(offset: int) -> None:
+            behind = min(offset + CHUNK, pair.size)
+            self._end_piece(replace(pair.place, offset=behind), pair)
+            self._empty(pair.path, behind, pair.size)
+
+        self._give_all(pair, _chunks(pair.giving, 0, end)[::-1], end_at)
 
     # --- both ways ---------------------------------------------------------------------------------------------------
+
+    def _give_all(self, pair: _Pair, chunks: list[int], end_at: Callable[[int], None]) -> None:
+        """Copy some chunks; `end_at` ends the open piece before one of them."""
+        for offset in (index * CHUNK for index in chunks):
+            if self._is_full(pair, offset):
+                end_at(offset)
+            try:
+                self._give(pair, offset)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                # Somebody else took some: there is room again once what lies in both was let go.
+                end_at(offset)
+                self._give(pair, offset)
+        self._restore(pair)
+        self.whole.append((pair.path, pair.size))
 
     def _is_full(self, pair: _Pair, offset: int) -> bool:
         """Return whether the open piece cannot take one more chunk."""
@@ -187,6 +196,8 @@ class _Stream:
 
     def _end_piece(self, place: Place, unfinished: _Pair | None = None) -> None:
         """Make the piece durable, have its end kept, and let go where they came from the files that are whole."""
+        if unfinished is not None:
+            self._restore(unfinished)
         self._sync(unfinished)
         self.keep(place)
         for path, size in self.whole:

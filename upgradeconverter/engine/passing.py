@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from upgradeconverter.disk.port import Place, StreamOrder
+from upgradeconverter.disk.port import Place, SourceInUseError, StreamOrder
 from upgradeconverter.engine.housekeeping import free_path, make_folder, sync_folders
 from upgradeconverter.engine.places import parent, quarantine_path
 from upgradeconverter.engine.steps import changed_since
@@ -53,6 +53,8 @@ def _stream(work: Work, step: Step, *, back: bool) -> None:
         raise PausedError(step.source or "", "somebody asked for that") from stop
     except StepRefusedError as late:
         raise PausedError(step.source or "", late.detail) from late
+    except SourceInUseError as error:
+        raise OSError(errno.ETXTBSY, str(error), step.source) from error
 
 
 def _order(work: Work, step: Step) -> StreamOrder:

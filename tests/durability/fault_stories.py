@@ -89,6 +89,8 @@ def stories(names: Sequence[str]) -> Iterator[Story]:
             **({"trial of what was rewritten": (TRIAL, (TRIAL, REWRITE))} if disk.rewritten else {}),
         }
         for name, (words, before) in starts.items():
+            if disk.stories and name not in disk.stories:
+                continue
             end = ROLLBACK if words != ROLLBACK else ()
             yield Story(f"{disk.name}: {name}", disk, words, before, other_end=end)
             for part in range(1, DEATHS_RECOVERED + 1) if disk.recovered else ():

@@ -28,8 +28,9 @@ PACKS = Path(__file__).resolve().parent / "packs"
 SET_ASIDE = ""
 VAULTS = ("plain", "bound", "fscrypt")
 _LONG_AGO = 1_594_000_000_000_000_000
+_MIB = 1 << 20
 _LESS_LONG_AGO = 1_595_000_000_000_000_000
-_MS_BIND, _MNT_DETACH = 4096, 2
+_MS_BIND, _MS_REMOUNT, _MNT_DETACH = 4096, 32, 2
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 16384, 1 << 18
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,6 +45,8 @@ class SmallDisk:
         comes_back: whether a rollback gives all that was; a file that nobody needs any more is gone for good.
         looks: in which stories calls that only look fail too, by the end of their names.
         recovered: whether there are stories that begin with a start which died.
+        stories: the only ones that are told of it; all when there are none.
+        room: bytes that are free on a file system of its own, in memory; 0 for a disk with as much as it likes.
         rewritten: files of which somebody makes a new version while a trial waits, with its text; under their new names it is
             the new system, whose version is never lost.
     """
@@ -57,6 +60,8 @@ class SmallDisk:
     looks: tuple[str, ...] = ()
     recovered: bool = False
     rewritten: tuple[tuple[str, str], ...] = ()
+    stories: tuple[str, ...] = ()
+    room: int = 0
 
 
 def _entry(path: str, kind: str, **members: Any) -> dict[str, Any]:
@@ -112,6 +117,34 @@ def _everything(*more: dict[str, Any]) -> Tree:
     return {entry["path"]: entry for entry in entries}
 
 
+def _large(path: str, *extents: tuple[int, int], size: int) -> dict[str, Any]:
+    """Return a file with filler at some offsets, of so many bytes each."""
+    data = [[offset, "shake256", f"{path} {offset}:{length}"] for offset, length in extents]
+    return _entry(path, "file", size=size, data=data, owner="7:8")
+
+
+def _large_things() -> Tree:
+    """Return a disk with a file and a tree, of each of which there is no room for a copy, and little that is small."""
+    entries = (
+        _folder(""),
+        _folder("vault", mode="0700"),
+        _folder("vault/new", mode="0700"),
+        _folder("old"),
+        # Their ends are no ends of chunks, and in each chunk that is behind a hole there is something.
+        _large("old/file", (0, _MIB + 4096), (_MIB + 8192, _MIB + 300_000), size=2 * _MIB + 512 * 1024),
+        _folder("old/tree", owner="7:8"),
+        _large("old/tree/first", (0, _MIB + 200_005), size=_MIB + 200_005),
+        _file("old/tree/second", "two names", mode="4755", xattrs={"user.vital": "eA=="}),
+        _entry("old/tree/third", "file", link="old/tree/second"),
+        _folder("old/tree/sub"),
+        _file("old/tree/sub/empty", ""),
+        _large("old/tree/sub/large", (4096, _MIB), size=_MIB + 8192),
+        _entry("old/tree/sub/link", "symlink", to="/etc"),
+        _file("old/tree/sub/small", "short"),
+    )
+    return {entry["path"]: entry for entry in entries}
+
+
 _MOVES = (
     ("old/file", "vault/new/file"),
     ("old/tree", "vault/new/tree"),
@@ -145,6 +178,18 @@ def small_disks() -> dict[str, SmallDisk]:
         SmallDisk("everything fscrypt", _everything(), _MOVES, "fscrypt", _WORDS, rewritten=_REWRITTEN),
         SmallDisk("everything plain", _everything(unneeded), _MOVES, "plain", _WORDS, comes_back=False),
         SmallDisk("multi_drive_app plain", case.tree, moves_of(case), "plain", looks=("run",)),
+        # Of that a MiB is never planned with; the rest is twice the smallest piece, and a little.
+        SmallDisk(
+            "large things full",
+            _large_things(),
+            _MOVES[:2],
+            "bound",
+            _WORDS,
+            looks=("run", "rollback"),
+            recovered=True,
+            stories=("run", "rollback"),
+            room=3 * _MIB + 96 * 1024,
+        ),
     )
     return {disk.name: disk for disk in disks}
 
@@ -188,18 +233,32 @@ class Place:
         self.number += 1
         folder = (self.encrypted if disk.vault == "fscrypt" else self.memory) / str(self.number)
         vault = folder / "persist/vault"
-        vault.mkdir(parents=True)
+        folder.mkdir()
         try:
+            if disk.room:
+                _call(_libc.mount, b"tmpfs", os.fsencode(folder), b"tmpfs", 0, None)
+            vault.mkdir(parents=True)
             if disk.vault == "fscrypt":
                 vaults.encrypt(str(vault), self.identifier)
             build(disk.tree, str(folder / "persist"))
             if disk.vault == "bound":
                 _call(_libc.mount, os.fsencode(vault), os.fsencode(vault), None, _MS_BIND, None)
+            if disk.room:
+                _leave_free(folder, disk.room)
             yield str(folder / "persist")
         finally:
             if disk.vault == "bound":
                 _libc.umount2(os.fsencode(vault), _MNT_DETACH)
+            if disk.room:
+                _libc.umount2(os.fsencode(folder), _MNT_DETACH)
             shutil.rmtree(folder)
+
+
+def _leave_free(folder: Path, room: int) -> None:
+    """Make a file system in memory as small as leaves so many bytes."""
+    facts = os.statvfs(folder)
+    size = (facts.f_blocks - facts.f_bfree) * facts.f_frsize + room
+    _call(_libc.mount, b"tmpfs", os.fsencode(folder), b"tmpfs", _MS_REMOUNT, f"size={size}".encode())
 
 
 @contextmanager

@@ -19,7 +19,13 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEED = 20202
 # Of each disk's faults, one in so many.
-EVERY = {"everything bound": 300, "everything plain": 150, "everything fscrypt": 150, "multi_drive_app plain": 150}
+EVERY = {
+    "everything bound": 300,
+    "everything plain": 150,
+    "everything fscrypt": 150,
+    "multi_drive_app plain": 150,
+    "large things full": 100,
+}
 # What a step may be like besides its operation and shape, and how it must then be reached.
 KINDS = (
     "copy by copy of itself",

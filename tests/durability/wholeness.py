@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.durability.halfway import is_under_way
 from tests.durability.small_disks import SET_ASIDE
 from tests.support.disktree import ENGINE, Tree, capture, diff, normal
 
@@ -77,7 +78,7 @@ class Whole:
                 problems.append(f"D2: {path} is {fact}, which it never was and never is to be")
         set_aside = {_content(tree[path]) for path in tree if f"{ENGINE}/quarantine/" in path and "data" in tree[path]}
         for source, target in self.disk.moves:
-            problems += self._look_at(source, target, facts, set_aside)
+            problems += self._look_at(top, source, target, facts, set_aside)
         return problems + self.look_for_rewritten(top)
 
     def look_for_rewritten(self, top: str) -> list[str]:
@@ -99,7 +100,7 @@ class Whole:
             if (path == here or path.startswith(f"{here}/")) and other in tree:
                 yield _fact(tree[other], tree)
 
-    def _look_at(self, source: str, target: str, facts: Tree, set_aside: set[str]) -> list[str]:
+    def _look_at(self, top: str, source: str, target: str, facts: Tree, set_aside: set[str]) -> list[str]:
         there = []
         problems = []
         for name, tree in ((source, self.before), (target, self.after)):
@@ -107,7 +108,8 @@ class Whole:
                 missing = [path for path in tree if (path == name or path.startswith(f"{name}/")) and path not in facts]
                 problems += [f"D2: {name} shows without {path}" for path in missing]
                 there.append(name)
-        if not there and (target != SET_ASIDE or _content(normal(self.before)[source]) not in set_aside):
+        is_aside = target == SET_ASIDE and _content(normal(self.before)[source]) in set_aside
+        if not there and not is_aside and not is_under_way(top, source, target, self.before):
             problems.append(f"D1: {source} is nowhere")
         return problems
 
@@ -176,7 +178,11 @@ def _told(skip: dict[str, Any]) -> tuple[str, str]:
 
 
 def _lie(item: dict[str, Any], top: str, waited: Tree) -> Iterator[str]:
-    if item["operation"] not in ("Move", "Quarantine") or item["transfer"] not in ("rename", "copy") or not item["source"]:
+    if (
+        item["operation"] not in ("Move", "Quarantine")
+        or item["transfer"] not in ("rename", "copy", "stream")
+        or not item["source"]
+    ):
         return
     old, new = (os.path.lexists(f"{top}/{item[name]}") for name in ("source", "target"))
     said = item["status"]

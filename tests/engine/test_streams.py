@@ -118,8 +118,8 @@ class _Full:
         finally:
             disk.close()
 
-    def take_all(self) -> None:
-        """Let somebody else take all the room that there is."""
+    def take_all(self, but: int = 0) -> None:
+        """Let somebody else take all the room that there is, but so many bytes."""
         with open(f"{self.top}/{BALLAST}/more", "ab") as stream:
             size = 0
             for step in (MIB, 1 << 16, 1 << 12):
@@ -127,6 +127,7 @@ class _Full:
                     while True:
                         os.posix_fallocate(stream.fileno(), size, step)
                         size += step
+            os.ftruncate(stream.fileno(), max(size - but, 0))
 
     def give_back(self) -> None:
         """Let somebody else go away again."""
@@ -311,10 +312,23 @@ def test_somebody_takes_all_room(tmp_path: Path, kind: str, at: int) -> None:
         assert contents(disk.top) == pieces_of
 
 
+def _started(disk: _Full, *words: str) -> tuple[int, dict[str, Any]]:
+    """Start the program, and once more with room where btrfs has none, not even for the journal.
+
+    Nothing is free there of an extent of which only a part was let go.
+    """
+    status, document = disk.start(*words)
+    if disk.kind == "btrfs" and status == EXIT_WEDGED:
+        assert "No space left" in document["error"]["message"]
+        os.unlink(f"{disk.top}/{BALLAST}/0")
+        status, document = disk.start(*words)
+    return status, document
+
+
 def _finish(disk: _Full) -> None:
     """Start until nothing is left: on btrfs what was let go may take a while until it is free."""
     for _ in range(3):
-        status, document = disk.start()
+        status, document = _started(disk)
         assert (status, document["outcome"]) in ((0, "done"), (0, "nothing-to-do")), document["error"]
         if not document["skipped"]:
             break
@@ -322,9 +336,9 @@ def _finish(disk: _Full) -> None:
 
 
 def test_goes_on_in_the_room_that_it_leaves(vault: _Full) -> None:
-    """When somebody takes all room, what it lets go is enough to go on; the others are left by name."""
+    """When somebody takes all room but that of the journal, what it lets go is enough to go on; the others stay by name."""
     before = vault.files()
-    vault.at[3] = vault.take_all
+    vault.at[3] = lambda: vault.take_all(but=1 << 16)
     status, document = vault.start()
     assert (status, document["outcome"], left(document)) == (0, "done", {PREPARED: "NoSpace"})
     assert _transfers(document)[IMAGE] == ("stream", "done")
@@ -377,10 +391,9 @@ def test_died_after_a_piece(tmp_path: Path, kind: str) -> None:
             disk.at[5] = _die
             with pytest.raises(_DiedError):
                 disk.start()
-            status, document = disk.start(*((then,) if then == "rollback" else ()))
+            status, document = _started(disk, *((then,) if then == "rollback" else ()))
             assert (status, document["outcome"]) == (0, "done"), document["error"]
             if then == "run":
-                os.unlink(f"{disk.top}/{BALLAST}/0")
                 _finish(disk)
                 _require_converted(disk, before)
             else:
@@ -554,3 +567,26 @@ def test_writer_in_the_middle(vault: _Full) -> None:
     assert vault.start("rollback")[0] == 0
     # Nothing was written, but the times inside say that a file was opened and closed.
     assert diff(before, vault.files()) == ""
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_room_of_what_is_no_content(tmp_path: Path, kind: str) -> None:
+    """Directories, links and attributes take room before any is let go: what the plan states covers that too."""
+
+    def branching(top: Path) -> None:
+        for number in range(400):
+            write(top / PREPARED / f"rootfs/{number}/file with a longer name {number}", _filler(20_000, number))
+            os.symlink("a/long/destination" * 20, top / PREPARED / f"rootfs/{number}/link")
+            os.setxattr(top / PREPARED / f"rootfs/{number}", "user.large", bytes(300))
+
+    with _full(tmp_path, kind, free=9 * MIB, fill_in=branching) as disk:
+        before = disk.files()
+        free = disk.free
+        status, document = disk.start()
+        assert status == 0
+        (space,) = document["space"]
+        assert free - disk.lowest <= space["needed"], (free, disk.lowest, document["space"], document["skipped"])
+        assert disk.lowest >= space["reserve"]
+        if not document["skipped"]:
+            assert _transfers(document)[PREPARED] == ("stream", "done")
+            _require_converted(disk, before)

@@ -13,7 +13,7 @@ from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Trial
 from upgradeconverter.planning import fitting
 from upgradeconverter.planning.facts import Facts
 from upgradeconverter.planning.fitting import Fitting, fit, reserve
-from upgradeconverter.planning.lowspace import CHUNK, as_stream, can_go_over, room_passing
+from upgradeconverter.planning.lowspace import CHUNK, as_stream, can_go_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,6 +180,9 @@ def test_numbers_run_through_all_waves() -> None:
 
 # --- what goes over piece by piece ---------------------------------------------------------------------------------------
 
+# Two blocks, an inode, and two records more than a file of 50 MiB has smallest pieces.
+LITTLE = 2 * 4096 + 512 + 52 * 512
+
 
 def _movable(name: str, size: int, group: int, **members: Any) -> Step:
     """Return a copy that may go over piece by piece where it does not fit."""
@@ -197,9 +200,9 @@ def test_what_does_not_fit_goes_over_in_pieces() -> None:
     assert (_shapes(found), found.short) == (["stream"], ())
     stream, need = found.waves[0].steps[0], found.needs[0]
     assert stream.piece == 3 * MIB
-    assert need.needed == room_passing(stream, 4096)
+    assert need.needed == stream.piece + stream.hollow
     assert 2 * stream.piece <= need.free - need.reserve
-    assert stream.piece <= need.needed < stream.piece + 4 * 4096
+    assert stream.hollow < 8 * 4096
 
 
 def test_what_fits_is_copied_first() -> None:
@@ -217,7 +220,7 @@ def test_room_that_others_made_lets_a_copy_in() -> None:
     assert found.short == ()
 
 
-@pytest.mark.parametrize("free", [RESERVE + 2 * CHUNK, RESERVE + 2 * CHUNK + 2 * 4096 + 511])
+@pytest.mark.parametrize("free", [RESERVE + 2 * CHUNK, RESERVE + 2 * CHUNK + LITTLE - 1])
 def test_not_even_the_smallest_piece(free: int) -> None:
     """Where twice the smallest piece and what is no content do not fit it is left by name, with what a copy needs."""
     found = fit([_movable("a", 50 * MIB, 1)], _facts(free))
@@ -227,7 +230,7 @@ def test_not_even_the_smallest_piece(free: int) -> None:
 
 def test_the_smallest_piece() -> None:
     """With room for twice the smallest piece it goes over."""
-    assert _shapes(fit([_movable("a", 50 * MIB, 1)], _facts(RESERVE + 2 * CHUNK + 3 * 4096))) == ["stream"]
+    assert _shapes(fit([_movable("a", 50 * MIB, 1)], _facts(RESERVE + 2 * CHUNK + LITTLE))) == ["stream"]
 
 
 def test_inodes_of_a_stream() -> None:
@@ -286,15 +289,29 @@ def test_tree_that_cannot_go_over(facts: dict[str, Any]) -> None:
 
 def test_pieces_are_whole_chunks() -> None:
     """A piece is a number of whole chunks, at least one, and never more than is worth doing anew after a power cut."""
-    step = _movable("a", 1 << 40, 1, entries=10)
-    sizes = [as_stream(step, SPACE, usable) for usable in range(0, 300 * MIB, MIB // 4)]
+    step = _movable("a", 1 << 30, 1, entries=10)
+    sizes = [as_stream(step, TREE, SPACE, usable) for usable in range(0, 300 * MIB, MIB // 4)]
     pieces = [stream.piece for stream in sizes if stream is not None]
     assert {piece % CHUNK for piece in pieces} == {0}
     assert (min(pieces), max(pieces), sorted(pieces)) == (CHUNK, 64 * MIB, pieces)
-    assert as_stream(step, SPACE, -MIB) is None
+    assert as_stream(step, TREE, SPACE, -MIB) is None
     assert all(
         stream is None or 2 * stream.piece <= usable for stream, usable in zip(sizes, range(0, 300 * MIB, MIB // 4), strict=True)
     )
+
+
+def test_room_besides_the_pieces() -> None:
+    """Directories and what is written down of each piece take room too, which no piece may take."""
+    step = _movable("a", 4 << 30, 1, entries=1000)
+    few = as_stream(step, TREE, SPACE, 62 * MIB)
+    assert few is not None
+    assert (few.piece, few.hollow) == (30 * MIB, 2 * 4096 + 1000 * 512 + (2 + 136) * 512)
+    many = as_stream(step, replace(TREE, bare=20 * MIB), SPACE, 62 * MIB)
+    assert many is not None
+    assert (many.piece, many.hollow > 20 * MIB) == (20 * MIB, True)
+    # In the smallest pieces there would be more to write down than there is room for.
+    assert as_stream(step, TREE, SPACE, 4 * MIB) is None
+    assert as_stream(_movable("a", 100 * MIB, 1), TREE, SPACE, 4 * MIB) is not None
 
 
 def _emptied(folder: str, group: int, **members: Any) -> Step:
@@ -349,6 +366,6 @@ def test_trial_has_no_streams() -> None:
 @pytest.mark.parametrize("free", [0, MIB, 50 * MIB, 800 * MIB, 1 << 40])
 def test_reserve_is_never_planned_with(free: int) -> None:
     """What a stream needs never touches the reserve."""
-    found = fit([_movable("a", 1 << 41, 1)], _facts(free))
+    found = fit([_movable("a", 1 << 36, 1)], _facts(free))
     assert all(need.needed <= need.free - reserve(need.free) for need in found.needs)
     assert bool(found.waves) == (free > 4 * MIB)

@@ -73,6 +73,7 @@ class _Survey:
     entries: int = 0
     size: int = 0
     allocated: int = 0
+    bare: int = 0
     tops: list[str] = field(default_factory=list)
     policies: list[bytes] = field(default_factory=list)
     zones: list[str] = field(default_factory=list)
@@ -91,6 +92,7 @@ class _Survey:
             return
         self.size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
         self.allocated += facts.st_blocks * 512
+        self.bare += 0 if stat.S_ISREG(facts.st_mode) else facts.st_blocks * 512
 
     def _add_shared(self, key: tuple[int, int], links: int, size: int, blocks: int) -> None:
         known = self.names_of.get(key, (0, 0))[0]
@@ -122,11 +124,12 @@ class _Survey:
         crew.give((step.fd,), [(step.depth, row.name, row.is_file) for row in step.rows], partial(self._take, above))
 
     def _take(self, above: str, _: tuple[int, ...], found: tuple[Any, ...]) -> None:
-        prints, entries, size, allocated, shared, longest, fixed, closer = found
+        prints, entries, size, allocated, bare, shared, longest, fixed, closer = found
         self.digest.update(prints)
         self.entries += entries
         self.size += size
         self.allocated += allocated
+        self.bare += bare
         for key, links, bytes_of, blocks in shared:
             self._add_shared(key, links, bytes_of, blocks)
         self.longest_link = max(self.longest_link, longest)
@@ -145,6 +148,7 @@ class _Survey:
             entries=self.entries,
             size=self.size,
             allocated=self.allocated,
+            bare=self.bare,
             fingerprint=self.digest.hexdigest(),
             top_names=tuple(self.tops),
             zones=tuple(self.zones),
@@ -191,7 +195,7 @@ def _survey_inside(found: _Survey, top_fd: int) -> None:
 def _look_at(fds: tuple[int, ...], rows: Sequence[tuple[int, str, bool]], *, closely: bool) -> tuple[Any, ...]:
     """Return what there is to know of entries of an open directory that are no directories."""
     prints = bytearray()
-    size = allocated = longest = 0
+    size = allocated = bare = longest = 0
     shared: list[tuple[Any, ...]] = []
     fixed, closer = "", _Closer()
     for depth, name, is_file in rows:
@@ -215,7 +219,8 @@ def _look_at(fds: tuple[int, ...], rows: Sequence[tuple[int, str, bool]], *, clo
         else:
             size += facts.st_size if stat.S_ISREG(mode) else 0
             allocated += facts.st_blocks * 512
-    return bytes(prints), len(rows), size, allocated, shared, longest, fixed, closer.data()
+            bare += 0 if stat.S_ISREG(mode) else facts.st_blocks * 512
+    return bytes(prints), len(rows), size, allocated, bare, shared, longest, fixed, closer.data()
 
 
 def _fingerprint(depth: int, name: str, facts: os.stat_result, *, changed: bool) -> bytes:

@@ -188,6 +188,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
         expected=Precondition.of(entry, tree.fingerprint),
         sha256=None,
         piece=0,
+        hollow=0,
         # A copy leaves them out at once; what is renamed has to know them again when it takes them out.
         additions=tuple((n, digest) for n, digest in (*step.additions, *inside) if n in added) if shape is Shape.RENAME else (),
         omissions=added,

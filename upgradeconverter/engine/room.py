@@ -49,6 +49,7 @@ def _parted(disk: Disk, steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tupl
 def _passing(disk: Disk, step: Step, usable: int) -> Step:
     """Return a copy for which there is no room as a stream, where it can be one; else it is left alone by name."""
     here, there = disk.space(step.source_home), disk.space(step.target_home)
-    if here.filesystem != there.filesystem or not can_go_over(step, disk.survey(step.source or "", closely=True)):
+    tree = disk.survey(step.source or "", closely=True)
+    if here.filesystem != there.filesystem or not can_go_over(step, tree):
         return step
-    return as_stream(step, there, usable) or step
+    return as_stream(step, tree, there, usable) or step

@@ -104,6 +104,7 @@ class TreeFacts:
         entries: number of files, directories and everything else, the top included.
         size: sum of file sizes.
         allocated: sum of allocated bytes, hard links counted once.
+        bare: those of them that belong to no file: directories, and links too long for an inode.
         fingerprint: digest over path, kind, size, mtime, mode, owner and inode of every entry, and over the ctime of all but
             the top, which a rename changes, and of what has other names.
         mounts: paths inside at which another file system is mounted.
@@ -136,6 +137,7 @@ class TreeFacts:
     projects: tuple[int, ...] = ()
     hints: bool = False
     xattrs: tuple[str, ...] = ()
+    bare: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

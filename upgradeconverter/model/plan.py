@@ -117,6 +117,7 @@ class Step:
         additions: files to be added inside before publication: (path inside, digest of content).
         size, allocated, entries: what the source holds.
         piece: for STREAM, how many bytes of content may lie at both places at the same time.
+        hollow: for STREAM, how many bytes it takes at most besides: a copy without content, and what is written down meanwhile.
     """
 
     number: int
@@ -146,6 +147,7 @@ class Step:
     allocated: int = 0
     entries: int = 1
     piece: int = 0
+    hollow: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Need, Shape, Step, Trial, Wave, folders_wanted
 from upgradeconverter.planning.facts import Facts, above
-from upgradeconverter.planning.lowspace import as_stream, can_go_over, room_passing, the_copy
+from upgradeconverter.planning.lowspace import as_stream, can_go_over, the_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,7 +85,7 @@ def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
 def room_taken(step: Step, block_size: int) -> int:
     """Return how many bytes a step takes where its target lies until its transaction has ended, at most."""
     if step.shape is Shape.STREAM:
-        return room_passing(step, block_size)
+        return step.piece + step.hollow
     if _is_copied(step):
         return step.allocated + step.entries * block_size
     return block_size if step.shape in (Shape.CREATE, Shape.COPY) else 0
@@ -226,7 +226,7 @@ def _streamed(group: list[Step], room: _Room, facts: Facts) -> list[Step] | None
     space = facts.spaces[copy.target_home]
     if facts.spaces[copy.source_home].filesystem != space.filesystem:
         return None
-    stream = as_stream(copy, space, room.usable(space.filesystem))
+    stream = as_stream(copy, tree, space, room.usable(space.filesystem))
     if stream is None:
         return None
     streamed = [stream if step is copy else step for step in group]

@@ -22,19 +22,12 @@ CHUNK = 1 << 20
 # More at a time is not faster, and is done anew after a power cut.
 _LARGEST_PIECE = 64 << 20
 # What an inode and its name take without content, at the most usual (ext4 makes room for inodes in advance, xfs takes 512 bytes).
-_HOLLOW = 512
+_INODE = 512
+# What is written down of each piece, in which there are so many files at the most; see `disk.streaming`.
+_RECORD, _FILES = 512, 4096
 # A file that must not be written to (`i`, `a`, and `V`, whose content is sealed; chattr(1)).
 _SEALED = frozenset("iaV")
 _KINDS = (Kind.FILE.value, Kind.DIRECTORY.value)
-
-
-def room_passing(step: Step, block_size: int) -> int:
-    """Return how many bytes a stream takes at its fullest moment: a piece, and all that is no content."""
-    return step.piece + _room_hollow(step, block_size)
-
-
-def _room_hollow(step: Step, block_size: int) -> int:
-    return step.entries * _HOLLOW + (2 + len(step.additions)) * block_size
 
 
 def can_go_over(step: Step, tree: TreeFacts) -> bool:
@@ -44,13 +37,17 @@ def can_go_over(step: Step, tree: TreeFacts) -> bool:
     return is_fit and is_own and step.expected is not None and step.expected.kind in _KINDS
 
 
-def as_stream(step: Step, space: Space, usable: int) -> Step | None:
+def as_stream(step: Step, tree: TreeFacts, space: Space, usable: int) -> Step | None:
     """Return a copy as a stream in pieces that fit into `usable` bytes, or None where not even the smallest does.
 
-    Half of it stays free: what was let go is given out anew only when the file system has written that down.
+    Room for a second piece stays free: what was let go is given out anew only when the file system has written that down.
     """
-    piece = min(_LARGEST_PIECE, (usable - _room_hollow(step, space.block_size)) // 2 // CHUNK * CHUNK)
-    return replace(step, shape=Shape.STREAM, piece=piece) if piece >= CHUNK else None
+    bare = tree.bare + step.entries * _INODE + (2 + len(step.additions)) * space.block_size
+    for piece in range(min(_LARGEST_PIECE, (usable - bare) // 2 // CHUNK * CHUNK), 0, -CHUNK):
+        hollow = bare + _RECORD * (2 + step.allocated // piece + step.entries // _FILES)
+        if hollow + 2 * piece <= usable:
+            return replace(step, shape=Shape.STREAM, piece=piece, hollow=hollow)
+    return None
 
 
 def the_copy(group: Iterable[Step]) -> Step | None:

@@ -204,9 +204,8 @@ class Executor:
         self.pace.meter.now("finishing")
         displaced = tuple(step for step in self.steps if step.shape is Shape.DISPLACE)
         going = tuple(step for step in self.steps if step.shape in (Shape.DISPLACE, Shape.STREAM))
-        for folder in dict.fromkeys(
-            parent(path) for step in going for path in (self.work.trash_path(step), self.work.aside_path(step))
-        ):
+        away = (*(self.work.trash_path(step) for step in going), *(self.work.aside_path(step) for step in displaced))
+        for folder in dict.fromkeys(parent(path) for path in away):
             make_folder(self.disk, folder)
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)

@@ -232,6 +232,7 @@ class _Library:
         "renameat2": (CHANGE, "rename"),
         "sync_file_range": (CHANGE, "sync_file_range"),
         "prctl": (LOOK, "prctl"),
+        "fallocate": (CHANGE, "fallocate"),
         "statx": (LOOK, "stat"),
         "fstatfs": (LOOK, "fstatvfs"),
     }

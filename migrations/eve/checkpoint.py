@@ -14,6 +14,7 @@ may say anything. Where that time is before there was any EVE, it is nobody's.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from upgradeconverter.packs.api import Checkpoint, Document, Input, Reason
@@ -141,21 +142,24 @@ def _plausible(config: eve_pb2.EdgeDevConfig | None) -> eve_pb2.EdgeDevConfig | 
 
 
 def _plain(config: eve_pb2.EdgeDevConfig, latches: Mapping[tuple[str, str, int], str]) -> DeviceConfig:
-    trees = ((read_uuid(tree.uuid), tree) for tree in config.contentInfo)
+    trees = {
+        uuid: ContentTree(digest=tree.sha256.lower() or latches.get(("", uuid, 0), ""), form=_form(tree.iformat))
+        for uuid, tree in ((read_uuid(tree.uuid), tree) for tree in config.contentInfo)
+        if uuid is not None
+    }
     apps = ((read_uuid(app.uuidandversion.uuid), app) for app in config.apps)
+    # Of a hundred thousand volumes each is named twice at least, and so is what it is made of: one text for both.
+    volumes = _volumes(config, {uuid: uuid for uuid in trees})
+    named = {uuid: uuid for uuid in volumes}
     return DeviceConfig(
-        apps=tuple(_app(uuid, app) for uuid, app in apps if uuid is not None),
-        volumes=_volumes(config),
-        content_trees={
-            uuid: ContentTree(digest=tree.sha256.lower() or latches.get(("", uuid, 0), ""), form=_form(tree.iformat))
-            for uuid, tree in trees
-            if uuid is not None
-        },
+        apps=tuple(_app(uuid, app, named) for uuid, app in apps if uuid is not None),
+        volumes=volumes,
+        content_trees=trees,
         latches=latches,
     )
 
 
-def _volumes(config: eve_pb2.EdgeDevConfig) -> dict[str, Volume]:
+def _volumes(config: eve_pb2.EdgeDevConfig, named: Mapping[str, str]) -> dict[str, Volume]:
     found: dict[str, Volume] = {}
     for volume in config.volumes:
         uuid = read_uuid(volume.uuid)
@@ -164,20 +168,19 @@ def _volumes(config: eve_pb2.EdgeDevConfig) -> dict[str, Volume]:
         # Of a volume that is there twice, one word for encryption is enough: what is clear by mistake cannot be taken back.
         clear_text = volume.clear_text and (uuid not in found or found[uuid].clear_text)
         tree = read_uuid(volume.origin.downloadContentTreeID) or ""
-        found[uuid] = Volume(generation=volume.generationCount, clear_text=clear_text, content_tree=tree)
+        found[uuid] = Volume(generation=volume.generationCount, clear_text=clear_text, content_tree=named.get(tree, tree))
     return found
 
 
-def _ref(ref: eve_pb2.VolumeRef) -> VolumeRef:
+def _ref(ref: eve_pb2.VolumeRef, named: Mapping[str, str]) -> VolumeRef:
     """Return a reference; a generation below zero names no volume."""
     uuid = read_uuid(ref.uuid) if ref.generationCount >= 0 else None
-    return VolumeRef(volume=uuid, generation=ref.generationCount)
+    return VolumeRef(volume=named.get(uuid, uuid) if uuid is not None else None, generation=ref.generationCount)
 
 
-def _app(uuid: str, app: eve_pb2.AppInstanceConfig) -> App:
+def _app(uuid: str, app: eve_pb2.AppInstanceConfig, named: Mapping[str, str]) -> App:
     return App(
         uuid=uuid,
-        name=app.displayname,
         purge=app.purge.counter,
         drives=tuple(
             Drive(
@@ -188,10 +191,11 @@ def _app(uuid: str, app: eve_pb2.AppInstanceConfig) -> App:
             )
             for drive in app.drives
         ),
-        refs=tuple(_ref(ref) for ref in app.volumeRefList),
+        refs=tuple(_ref(ref, named) for ref in app.volumeRefList),
     )
 
 
+@cache
 def _form(number: int) -> str:
     from . import eve_pb2 as pb
 

@@ -32,7 +32,6 @@ class App:
     """One application instance."""
 
     uuid: str
-    name: str
     purge: int
     drives: tuple[Drive, ...]
     refs: tuple[VolumeRef, ...]

@@ -53,14 +53,19 @@ def match(items: Iterable[Item], claims: Iterable[Claim], apps: Iterable[str]) -
             unowned = f"application {app} has no drive with this image"
             detail = unowned if key[0] in known else f"application {app} is not in the configuration"
             skips += _skip(group, Reason.NO_OWNER_IN_CONFIG, detail)
-    taken = {claim: item for item, claim in pairs}
-    for item in by_app:
-        _match_by_app(item, [claim for claim in claims if _is_container_of(claim, item)], taken, pairs, skips)
+    if by_app:
+        _match_all_by_app(by_app, claims, pairs, skips)
     return pairs, skips
 
 
-def _is_container_of(claim: Claim, item: Item) -> bool:
-    return claim.form == "container" and claim.app == read_uuid(item.keys["app"])
+def _match_all_by_app(items: Iterable[Item], claims: Iterable[Claim], pairs: list[Pair], skips: list[Skip]) -> None:
+    containers: dict[str | None, list[Claim]] = {}
+    for claim in claims:
+        if claim.form == "container":
+            containers.setdefault(claim.app, []).append(claim)
+    taken = {claim: item for item, claim in pairs}
+    for item in items:
+        _match_by_app(item, containers.get(read_uuid(item.keys["app"]), []), taken, pairs, skips)
 
 
 def _match_by_app(item: Item, claims: Sequence[Claim], taken: dict[Claim, Item], pairs: list[Pair], skips: list[Skip]) -> None:
@@ -88,7 +93,7 @@ def _match_group(group: list[Item], claims: list[Claim], pairs: list[Pair], skip
             waiting.extend(rivals)
     if waiting and 0 in free:
         _pair(free.pop(0), waiting, pairs, skips)
-    current = ", ".join(str(purge) for purge in sorted({claim.purge for claim in claims}))
+    current = ", ".join(str(purge) for purge in sorted({claim.purge for claim in claims})) if free else ""
     for purge, stale in free.items():
         skips += _skip(stale, Reason.STALE_GENERATION, f"purge generation {purge}, in use: {current}")
 

@@ -26,11 +26,15 @@ CONTAINER_PATTERN = rf"(?:(?P<digest>{_HEX}+)-)?(?P<app>{_UUID})(?(digest)(?:#(?
 VOLUME_PATTERN = rf"(?P<volume>{_UUID})#(?P<generation>[0-9]+)(?:\.(?P<format>{'|'.join(FORMATS)}))?"
 DIGEST_PATTERN = rf"(?P<digest>{_HEX}{{64}})"
 
+# A configuration has hundreds of thousands of them, and this is how all are spelled that EVE's controllers send.
+_ONE_SPELLING = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 def read_uuid(text: str) -> str | None:
     """Return a UUID in its one spelling (lower case, with dashes); None when the text is none or is the nil UUID."""
+    if _ONE_SPELLING(text):
+        return text if text != NIL_UUID else None
     if not re.fullmatch(_UUID, text):
         return None
     digits = text.replace("-", "").lower()

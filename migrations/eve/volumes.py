@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .config import VolumeRef
 
 SNAPSHOT_FILE = "snapshotid.txt"
+_OWNERS = {slot.name: (("owner", slot.owner),) for slot in (VAULT_VOLUMES, CLEAR_VOLUMES)}
 
 
 def plan(state: DiskState) -> Proposal:
@@ -64,14 +65,14 @@ def _move(state: DiskState, config: DeviceConfig, item: Item, ref: VolumeRef) ->
     container = item.slot == PREPARED.name
     # The extension on the disk counts, not the configured format: releases open what they find by its name.
     form = "container" if container else item.keys["format"]
-    owner = ("owner", slot.owner)
+    owner = _OWNERS[slot.name]
     return Move(
         source=item.path,
         target=f"{slot.directory}/{volume_name(state.target, ref.volume or '', ref.generation, form)}",
         slot=slot.name,
         # EVE looks up the container's snapshot by this file's exact content: the old directory's name, no newline.
         additions=((SNAPSHOT_FILE, os.fsencode(item.entry.name)),) if container else (),
-        labels=(owner, ("format", form)) if state.target.label == DESIGN else (owner,),
+        labels=(*owner, ("format", form)) if state.target.label == DESIGN else owner,
         # A device that fell back went on with the old volume: that is the machine as its owner last saw it.
         divergence=Divergence.NEWEST,
     )

@@ -15,6 +15,7 @@ LOOKS = {
     "is_lived_in",
     "is_open",
     "manifest",
+    "mounts",
     "read",
     "same_content",
     "sha256",

@@ -551,10 +551,10 @@ class ModelDisk:
         top = self._need(path)
         return [("", top), *self._live.walk(top, "")]
 
-    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
+    def survey(self, path: str, *, closely: bool = False, inside: bool = True) -> TreeFacts:
         """See `Disk`; there is nothing here that only a close look tells."""
         del closely
-        found = self._tree(path)
+        found = self._tree(path)[: None if inside else 1]
         digest = hashlib.sha256()
         for inside, inode in found:
             node = self._live.nodes[inode]
@@ -630,6 +630,11 @@ class ModelDisk:
         """See `Disk`; nothing ever is."""
         self._need(path)
         return False
+
+    def mounts(self, path: str) -> tuple[str, ...]:
+        """See `Disk`; there is one file system."""
+        del path
+        return ()
 
     def is_lived_in(self, path: str) -> bool:
         """See `Disk`; nobody is there."""

@@ -16,6 +16,7 @@ _READING = frozenset(
         "head",
         "tail",
         "survey",
+        "mounts",
         "sha256",
         "manifest",
         "same_content",

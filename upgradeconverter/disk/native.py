@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import struct
 import sys
 
@@ -21,6 +22,8 @@ _SYNC_FILE_RANGE_WRITE = 2
 _FICLONE = 0x40049409
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000
+_AT_SYMLINK_NOFOLLOW = 0x100
+_STATX_TYPE = 0x1
 _STATX_INO = 0x100
 _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
@@ -30,6 +33,8 @@ _FS_IOC_FSGETXATTR = 0x801C581F
 _FS_IOC_FSSETXATTR = 0x401C5820
 _FS_IMMUTABLE = 0x10
 _FS_APPEND = 0x20
+# statx(2) has the same numbers for them.
+_FIXED = _FS_IMMUTABLE | _FS_APPEND
 _KEY_BY_IDENTIFIER = 2
 _KEY_PRESENT = 2
 _POLICY_V2 = 2
@@ -128,6 +133,13 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
+def give_back() -> None:
+    """Let the C library give back to the kernel what it holds but nobody uses (malloc_trim(3)), where it can."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def inode_of(path: str) -> tuple[int, int]:
     """Return device and inode of an absolute path, links followed, without waiting for any server that holds it (statx(2))."""
     statx = getattr(_libc, "statx", None)
@@ -159,12 +171,26 @@ def set_inode_flags(fd: int, flags: int) -> None:
 
 def has_fixed_flag(fd: int) -> bool:
     """Return whether the immutable or append-only flag is set."""
-    return is_fixed(inode_flags(fd))
+    return forbids_changes(inode_flags(fd))
 
 
-def is_fixed(flags: int) -> bool:
+def forbids_changes(flags: int) -> bool:
     """Return whether the immutable or append-only flag is among inode flags."""
     return bool(flags & (_FS_IMMUTABLE | _FS_APPEND))
+
+
+def is_fixed(folder_fd: int, name: str) -> bool | None:
+    """Return what `has_fixed_flag` says of an entry of an open directory, without opening it (statx(2)); None where that is not told.
+
+    What is neither a file nor a directory has no such flag.
+    """
+    statx, buffer = getattr(_libc, "statx", None), ctypes.create_string_buffer(256)
+    if statx is None or statx(folder_fd, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, _STATX_TYPE, buffer) != 0:
+        return None
+    attributes, mode, known = struct.unpack_from("=8xQ12xH26xQ", buffer)
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return False
+    return bool(attributes & _FIXED) if known & _FIXED == _FIXED else None
 
 
 def clear_fixed_flag(fd: int) -> None:

@@ -118,7 +118,10 @@ class Disk(Protocol):
     # --- looking: no effect at all, not even on access times -----------------------------------------------------------
 
     def find(self, path: str, *, labels: bool = False) -> Entry | None:
-        """Return the facts of a path, or None where nothing is there or a component is no directory."""
+        """Return the facts of a path, or None where nothing is there or a component is no directory.
+
+        With `labels` also our own extended attributes, and whether it is fixed where that is told without opening it.
+        """
         ...
 
     def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
@@ -140,8 +143,15 @@ class Disk(Protocol):
         """Return the last `size` bytes of a regular file, or all of it where it has no more."""
         ...
 
-    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
-        """Walk a file or tree and return its facts; `closely` also those that a copy may not keep, for which all is opened."""
+    def survey(self, path: str, *, closely: bool = False, inside: bool = True) -> TreeFacts:
+        """Walk a file or tree and return its facts; `closely` also those that a copy may not keep, for which all is opened.
+
+        Not `inside`: of a directory only what it is itself, and the names directly in it, however much these hold.
+        """
+        ...
+
+    def mounts(self, path: str) -> tuple[str, ...]:
+        """Return every place at which something is mounted: the path itself, unless it is the root, and all inside."""
         ...
 
     def sha256(self, path: str) -> str:

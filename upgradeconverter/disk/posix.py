@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import sys
 import time
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from upgradeconverter.disk import copying, flags, native, streaming, trees, usag
 from upgradeconverter.disk.flushing import Flusher
 from upgradeconverter.disk.manifest import CHUNK
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
-from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, names, regular_file
+from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, name_whole, names, reach, regular_file
 from upgradeconverter.errors import RootMissingError
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
 
@@ -37,12 +38,12 @@ _ALL = sys.maxsize
 _PAUSES = (0.01, 0.03, 0.1, 0.0)
 
 
-def _parts(fd: int, start: int, size: int) -> Iterator[bytes]:
-    """Yield what a file has from some place on, up to so many bytes."""
-    while size > 0 and (part := os.pread(fd, min(CHUNK, size), start)):
-        yield part
-        start += len(part)
-        size -= len(part)
+def _parts(fd: int, start: int, size: int, *, part: int = CHUNK) -> Iterator[bytes]:
+    """Yield what a file has from some place on, up to so many bytes, in parts of so many."""
+    while size > 0 and (found := os.pread(fd, min(part, size), start)):
+        yield found
+        start += len(found)
+        size -= len(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,27 @@ class PosixDisk:
 
     def find(self, path: str, *, labels: bool = False) -> Entry | None:
         """See `Disk.find`."""
+        above, _, name = path.rpartition("/")
+        fd = -1
         try:
-            with holder(self.root_fd, path) as (fd, name):
-                return self._entry(fd, name, path, labels=labels)
+            # As `holder` does it, without what that costs: nothing is asked more often.
+            fd = reach(self.root_fd, above)
+            return self._entry(fd, name, path, labels=labels)
         except OSError as error:
             if error.errno in ABSENT:
                 return None
+            if fd >= 0:
+                name_whole(error, fd, name, path)
             raise
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _entry(self, fd: int, name: str, path: str, *, labels: bool) -> Entry:
         facts = os.stat(name, dir_fd=fd, follow_symlinks=False) if name else os.fstat(fd)
-        return entry_of(path, facts, attrs.read_labels(fd, name) if labels else {})
+        if not labels:
+            return entry_of(path, facts, {})
+        return entry_of(path, facts, attrs.read_labels(fd, name), fixed=native.is_fixed(fd, name) if name else None)
 
     def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
         """See `Disk.entries`."""
@@ -107,7 +118,7 @@ class PosixDisk:
                 before = os.fstat(fd)
                 if before.st_size > limit:
                     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-                content = b"".join(iter(lambda: os.read(fd, CHUNK), b""))
+                content = b"".join(_parts(fd, 0, _ALL, part=max(CHUNK, before.st_size)))
                 # Nobody but who holds the lock writes to the engine's own, and who only looks bears half a record.
                 is_own = path.startswith(f"{ENGINE_FOLDER}/")
                 if is_own or (_is_settled(fd, before, len(content)) and not (self.asks and usage.is_used(fd, fcntl.F_RDLCK))):
@@ -131,22 +142,26 @@ class PosixDisk:
         with holder(self.root_fd, path) as (above, name), regular_file(above, name) as fd:
             yield fd
 
-    def survey(self, path: str, *, closely: bool = False) -> TreeFacts:
+    def survey(self, path: str, *, closely: bool = False, inside: bool = True) -> TreeFacts:
         """See `Disk.survey`."""
-        facts = trees.survey(self.root_fd, path, closely=closely)
+        facts = trees.survey(self.root_fd, path, closely=closely, inside=inside)
         immutable = (path,) if self.is_immutable(path) else ()
-        return replace(facts, mounts=self._mounts_inside(path), immutable=immutable)
+        return replace(facts, mounts=self.mounts(path), immutable=immutable)
 
-    def _mounts_inside(self, path: str) -> tuple[str, ...]:
-        top = f"{self.root_path.rstrip('/')}/{path}"
+    def mounts(self, path: str) -> tuple[str, ...]:
+        """See `Disk.mounts`."""
+        root = self.root_path.rstrip("/")
+        top = f"{root}/{path}" if path else root
         found = []
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
             for text in lines:
                 # proc(5): the fifth field is the mount point, with octal escapes.
                 point = text.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n")
                 point = point.replace("\\134", "\\")
-                if point == top or point.startswith(top + "/"):
-                    found.append(path + point[len(top) :])
+                if path and point == top:
+                    found.append(path)
+                elif point.startswith(f"{top}/"):
+                    found.append(point[len(root) + 1 :])
         return tuple(sorted(found))
 
     def sha256(self, path: str) -> str:
@@ -234,11 +249,23 @@ class PosixDisk:
 
     def is_immutable(self, path: str) -> bool:
         """See `Disk.is_immutable`."""
-        entry = self.find(path)
-        if entry is None or entry.kind not in (Kind.FILE, Kind.DIRECTORY):
-            return False
-        with self._folder_or_file(path) as fd:
-            return native.has_fixed_flag(fd)
+        is_there = False
+        try:
+            with holder(self.root_fd, path) as (above, name):
+                known = native.is_fixed(above, name) if name else None
+                if known is not None:
+                    return known
+                mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode if name else stat.S_IFDIR
+                is_there = True
+                # What is neither may do something when it is opened.
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    return False
+                with (folder if stat.S_ISDIR(mode) else regular_file)(above, name) as fd:
+                    return native.has_fixed_flag(fd)
+        except OSError as error:
+            if error.errno in ABSENT and not is_there:
+                return False
+            raise
 
     @contextmanager
     def _folder_or_file(self, path: str) -> Iterator[int]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from upgradeconverter.disk import attributes, native, vault
 from upgradeconverter.disk.flags import has_hints, letters
 from upgradeconverter.disk.manifest import file_crc, line
-from upgradeconverter.disk.walking import Stretch, folder, holder, kind_of, open_file, regular_file, stretches, walk
+from upgradeconverter.disk.walking import Stretch, folder, holder, kind_of, names, open_file, regular_file, stretches, walk
 from upgradeconverter.disk.workers import Crew
 from upgradeconverter.model.entry import SharedFile, TreeFacts
 
@@ -162,7 +162,7 @@ class _Survey:
         )
 
 
-def survey(root_fd: int, path: str, *, closely: bool) -> TreeFacts:
+def survey(root_fd: int, path: str, *, closely: bool, inside: bool = True) -> TreeFacts:
     """See `Disk.survey`; without mount points and the flags of the top, which are the caller's to add."""
     found = _Survey(path, closely, hashlib.sha256())
     with holder(root_fd, path) as (above, name):
@@ -170,13 +170,22 @@ def survey(root_fd: int, path: str, *, closely: bool) -> TreeFacts:
         found.add(top, _fingerprint(0, "", top, changed=False))
         if stat.S_ISDIR(top.st_mode):
             with folder(above, name) as top_fd:
-                _survey_inside(found, top_fd)
+                if inside:
+                    _survey_inside(found, top_fd)
+                else:
+                    _survey_top(found, top_fd)
         elif stat.S_ISLNK(top.st_mode):
             found.longest_link = top.st_size
         elif closely and stat.S_ISREG(top.st_mode):
             with regular_file(above, name) as fd:
                 found.closer.look(fd)
     return found.facts()
+
+
+def _survey_top(found: _Survey, top_fd: int) -> None:
+    if found.closely:
+        found.closer.look(top_fd)
+    found.tops = names(top_fd)
 
 
 def _survey_inside(found: _Survey, top_fd: int) -> None:
@@ -205,7 +214,7 @@ def _look_at(fds: tuple[int, ...], rows: Sequence[tuple[int, str, bool]], *, clo
                 bits = closer.look(fd)
             finally:
                 os.close(fd)
-            if facts.st_nlink > 1 and not fixed and native.is_fixed(bits):
+            if facts.st_nlink > 1 and not fixed and native.forbids_changes(bits):
                 fixed = name
         else:
             facts = os.stat(name, dir_fd=fds[0], follow_symlinks=False)

@@ -11,6 +11,7 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from upgradeconverter.disk import native
@@ -37,6 +38,9 @@ _STRETCH = 96
 # Descriptors that a walk has open at most, beside the top.
 _KEPT = 32
 _CLOSED = -1
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+# Components that no name of ours can be.
+_CLIMBING = frozenset(("", ".", ".."))
 
 # A component that is no directory, or a link, means for us: nothing is there.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOKEY)
@@ -53,7 +57,7 @@ def _open(name: str, flags: int, folder_fd: int | None) -> int:
 def components(path: str) -> list[str]:
     """Split a relative path; ValueError for anything that could climb out."""
     parts = path.split("/") if path else []
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+    if not _CLIMBING.isdisjoint(parts) or "\0" in path:
         message = f"not a path below the root: {path!r}"
         raise ValueError(message)
     return parts
@@ -62,14 +66,15 @@ def components(path: str) -> list[str]:
 @contextmanager
 def folder(root_fd: int, path: str) -> Iterator[int]:
     """Open a directory below the root for reading; OSError names the whole path."""
-    fd = _reach(root_fd, path)
+    fd = reach(root_fd, path)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _reach(root_fd: int, path: str) -> int:
+def reach(root_fd: int, path: str) -> int:
+    """Return a descriptor of a directory below the root, for the caller to close; see `folder`."""
     parts = components(path)
     if len(parts) > 1:
         beneath = native.open_beneath(root_fd, path, _FOLDER | os.O_NOATIME)
@@ -100,11 +105,16 @@ def holder(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
         try:
             yield fd, name
         except OSError as error:
-            said = error.filename
-            # What was opened already is named by its descriptor.
-            if said is None or isinstance(said, int) or os.fsdecode(said) in (name, f"/proc/self/fd/{fd}/{name}"):
-                error.filename = path
+            name_whole(error, fd, name, path)
             raise
+
+
+def name_whole(error: OSError, fd: int, name: str, path: str) -> None:
+    """Let an error that names something by its last component, or not at all, name it by its whole path."""
+    said = error.filename
+    # What was opened already is named by its descriptor.
+    if said is None or isinstance(said, int) or os.fsdecode(said) in (name, f"/proc/self/fd/{fd}/{name}"):
+        error.filename = path
 
 
 def open_file(folder_fd: int, name: str) -> tuple[int, os.stat_result]:
@@ -138,7 +148,7 @@ def kind_of(mode: int) -> Kind:
     return _KINDS[stat.S_IFMT(mode)]
 
 
-def entry_of(path: str, facts: os.stat_result, labels: Mapping[str, str]) -> Entry:
+def entry_of(path: str, facts: os.stat_result, labels: Mapping[str, str], *, fixed: bool | None = None) -> Entry:
     """Return a stat result in the words of the model."""
     return Entry(
         path=path,
@@ -153,7 +163,8 @@ def entry_of(path: str, facts: os.stat_result, labels: Mapping[str, str]) -> Ent
         identity=facts.st_ino,
         ctime_ns=facts.st_ctime_ns,
         links=facts.st_nlink,
-        labels=labels,
+        fixed=fixed,
+        labels=labels or _NO_LABELS,
     )
 
 

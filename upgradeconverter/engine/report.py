@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # What people have to know of a step; that it can be moved back needs no word.
 _UNDO_WORDS = {Undo.UNTIL_CONFIRMED: ", until confirmed", Undo.MOVED_BACK: "", Undo.NEVER: ", for good"}
+
+
+_encode = json.JSONEncoder(ensure_ascii=True).encode
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,6 +157,18 @@ def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
     }
 
 
+def as_json(report: Report) -> str:
+    """Return the report as the one JSON document, for people who read that as well: what there may be many of, one a line."""
+    members = []
+    for name, value in report.document().items():
+        if isinstance(value, list) and value:
+            text = "[\n    " + ",\n    ".join(map(_encode, value)) + "\n  ]"
+        else:
+            text = json.dumps(value, indent=2).replace("\n", "\n  ")
+        members.append(f'  "{name}": {text}')
+    return "{\n" + ",\n".join(members) + "\n}"
+
+
 def as_text(report: Report) -> str:
     """Return the report for people."""
     lines = [f"{report.command} {report.phase}: {report.outcome.value.replace('-', ' ')}"]
@@ -175,6 +191,8 @@ def as_text(report: Report) -> str:
 
 def _visible(line: str) -> str:
     """Escape what does not show: file names may hold line breaks, control sequences for terminals, and bytes that are no text."""
+    if line.isprintable():
+        return line
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from upgradeconverter.disk import native
 from upgradeconverter.engine.places import (
     EARLIER_JOURNALS,
     EARLIER_LEDGER,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Plan, Step, Trial
 
 
+# A checkpoint whose decoding takes so much memory that what is free again has to be given back.
+_LARGE = 1 << 20
 _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
 _OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, EARLIER_LEDGER, STAMP)
 
@@ -72,6 +75,7 @@ class Session:
         leaving: what is going to be put away before anything is planned.
         outside: directories outside of the root by name; one without a disk is not there.
         options: what was chosen of the pack's options.
+        decoded: the checkpoint of this start, by the documents and the options that it was made of.
         is_lasting: whether the next start will be told the same, without anybody saying so.
     """
 
@@ -89,6 +93,7 @@ class Session:
     outside: Mapping[str, Outside] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     is_lasting: bool = True
+    decoded: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict, compare=False, repr=False)
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""
@@ -161,7 +166,18 @@ class Session:
 
     def checkpoint(self) -> Checkpoint:
         """Read and decode the device's own configuration."""
-        return self.pack.read_checkpoint(self._documents(self.pack.inputs), self.chosen())
+        documents = self._documents(self.pack.inputs)
+        said = ((key, each.digest, each.problem, each.mtime_ns) for key, each in documents.items())
+        basis = (*said, *self.chosen().items())
+        if basis not in self.decoded:
+            # Each phase asks, and decoding may take longer than all the rest.
+            self.decoded.clear()
+            self.decoded[basis] = self.pack.read_checkpoint(documents, self.chosen())
+        if sum(len(each.content or b"") for each in documents.values()) > _LARGE:
+            # It, and what it was decoded with, which is several times as large, are of no more use.
+            documents.clear()
+            native.give_back()
+        return self.decoded[basis]
 
     def chosen(self) -> Mapping[str, str]:
         """Return what counts of each of the pack's options."""
@@ -201,21 +217,7 @@ class Session:
         composition = Composition()
         found: list[Skip] = []
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
-            inventory, skips = scan(self.disk, self.slots_of(migration))
-            found.extend(skips)
-            folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
-            documents = composition.seen(self._documents(migration.inputs), folders)
-            state = DiskState(
-                target=self.layout(),
-                checkpoint=checkpoint,
-                inventory=inventory,
-                documents=documents,
-                options=self.chosen(),
-            )
-            with self._blaming(migration.id):
-                proposal = migration.plan(state)
-                _check_slots(migration, proposal)
-                composition.add(proposal, documents)
+            found.extend(self._propose(migration, checkpoint, composition))
         proposals = composition.proposals
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
             inventory, _ = scan(self.disk, migration.reads)
@@ -238,6 +240,24 @@ class Session:
                 trial=self.trial,
                 pending=self.pending,
             )
+
+    def _propose(self, migration: Migration, checkpoint: Checkpoint, composition: Composition) -> tuple[Skip, ...]:
+        """Add what a migration wants; returns what of that lies in its slots no rule recognises."""
+        inventory, skips = scan(self.disk, self.slots_of(migration))
+        folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
+        documents = composition.seen(self._documents(migration.inputs), folders)
+        state = DiskState(
+            target=self.layout(),
+            checkpoint=checkpoint,
+            inventory=inventory,
+            documents=documents,
+            options=self.chosen(),
+        )
+        with self._blaming(migration.id):
+            proposal = migration.plan(state)
+            _check_slots(migration, proposal)
+            composition.add(proposal, documents)
+        return skips
 
     @contextmanager
     def _blaming(self, migrations: str) -> Iterator[None]:
@@ -287,8 +307,8 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
 def _check_slots(migration: Migration, proposal: Proposal) -> None:
     """Raise ValueError where a migration puts something into a slot that it does not say it writes."""
     declared = {slot.name for slot in migration.writes}
-    for operation in proposal.operations:
-        wanted = {getattr(operation, "slot", None), *(note.slot for note in getattr(operation, "beside", ()))} - {None}
-        if unknown := wanted - declared:
-            message = f"slot {', '.join(sorted(map(str, unknown)))} is not among those that it writes"
-            raise ValueError(message)
+    wanted = {getattr(operation, "slot", None) for operation in proposal.operations} - {None}
+    wanted |= {note.slot for operation in proposal.operations for note in getattr(operation, "beside", ())}
+    if unknown := wanted - declared:
+        message = f"slot {', '.join(sorted(map(str, unknown)))} is not among those that it writes"
+        raise ValueError(message)

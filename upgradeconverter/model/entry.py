@@ -37,6 +37,7 @@ class Entry:
     Attributes:
         identity: inode number; with size and mtime it tells whether a file is still the one that was planned for.
         labels: our own xattrs, by name without `XATTR_PREFIX`; empty unless they were asked for.
+        fixed: whether the immutable or append-only flag forbids to change it; None unless labels were asked for and it is known.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Entry:
     identity: int
     ctime_ns: int = 0
     links: int = 1
+    fixed: bool | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -101,7 +103,7 @@ class TreeFacts:
     """What a walk over a file or tree tells, without reading content.
 
     Attributes:
-        entries: number of files, directories and everything else, the top included.
+        entries: number of files, directories and everything else, the top included; 0 of a directory that nobody looked into.
         size: sum of file sizes.
         allocated: sum of allocated bytes, hard links counted once.
         bare: those of them that belong to no file: directories, and links too long for an inode.

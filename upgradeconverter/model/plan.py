@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.operation import Divergence
+from upgradeconverter.model.operation import Divergence, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from upgradeconverter.model.entry import Entry
-    from upgradeconverter.model.operation import Skip
 
 
 class Shape(StrEnum):
@@ -115,7 +115,7 @@ class Step:
         twin: for RETIRE, where the same content lies under its new name; for a file put inside a directory that is renamed
             later in the same wave, where it is after that.
         additions: files to be added inside before publication: (path inside, digest of content).
-        size, allocated, entries: what the source holds.
+        size, allocated, entries: what the source holds; all 0 of a tree that is only renamed, since nobody looks inside.
         piece: for STREAM, how many bytes of content may lie at both places at the same time.
         hollow: for STREAM, how many bytes it takes at most besides: a copy without content, and what is written down meanwhile.
     """
@@ -148,6 +148,11 @@ class Step:
     entries: int = 1
     piece: int = 0
     hollow: int = 0
+
+    def but(self, **changes: Any) -> Step:
+        """Return the same step with some fields changed, as `dataclasses.replace` does, at less than half of its cost."""
+        names, values = _WORDS[Step]
+        return Step(**{**dict(zip(names, values(self), strict=True)), **changes})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +235,7 @@ class Plan:
     Attributes:
         source, target: layout labels.
         contents: bytes of small files to be written, by SHA-256; kept out of the journal.
+        known_digest: `digest`, once somebody has asked for it.
     """
 
     pack: str
@@ -240,6 +246,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     space: tuple[Need, ...] = ()
     contents: tuple[tuple[str, bytes], ...] = ()
+    known_digest: str = field(default="", init=False, compare=False, repr=False)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -249,24 +256,43 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 over what is to be done: steps, skips and both layouts; not over free space."""
-        body = {
-            "pack": self.pack,
-            "source": self.source,
-            "target": self.target,
-            "steps": [as_data(step) for step in self.steps],
-            "skips": [as_data(skip) for skip in self.skips],
-        }
-        return hashlib.sha256(canonical(body)).hexdigest()
+        if not self.known_digest:
+            found = hashlib.sha256(canonical([self.pack, self.source, self.target]))
+            # Piece by piece: together the texts of many steps would take more room than the plan itself.
+            for each in (*self.steps, *self.skips):
+                found.update(canonical(_values(each)))
+            object.__setattr__(self, "known_digest", found.hexdigest())
+        return self.known_digest
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
 def canonical(data: object) -> bytes:
     """Return the one JSON text of some data: sorted keys, no blanks, ASCII (so that any file name survives)."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _canonical(data).encode("ascii")
+
+
+def _reader(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(each.name for each in fields(kind))
+    return names, attrgetter(*names)
+
+
+_WORDS = {kind: _reader(kind) for kind in (Attributes, Precondition, Step, Skip)}
+
+
+def _values(thing: Any) -> list[Any]:
+    """Return what `as_data` gives without the names."""
+    return [_values(each) if type(each) in _WORDS else each for each in _WORDS[type(thing)][1](thing)]
 
 
 def as_data(thing: Any) -> dict[str, Any]:
-    """Return a frozen dataclass as plain data for `canonical`."""
-    return asdict(thing)
+    """Return a step or a skip, and what a step is made of, as plain data for `canonical`.
+
+    What `dataclasses.asdict` gives, at a tenth of its cost; what cannot change is not copied.
+    """
+    names, values = _WORDS[type(thing)]
+    return {name: as_data(each) if type(each) in _WORDS else each for name, each in zip(names, values(thing), strict=True)}
 
 
 def step_from_data(data: dict[str, Any]) -> Step:

@@ -101,7 +101,7 @@ class Input:
 
     path: str
     directory: bool = False
-    limit: int = 16 << 20
+    limit: int = 64 << 20
     outside: str = ""
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.layout import Access, access
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from upgradeconverter.model.entry import Domain, Entry
-    from upgradeconverter.model.layout import Layout
+    from upgradeconverter.model.layout import Layout, Slot
 
 _DEFAULT_FOLDER_MODE, _DEFAULT_FILE_MODE = 0o700, 0o600
 
@@ -61,10 +61,38 @@ class Draft:
     trial: bool = False
     at_once: frozenset[str] = frozenset()
     pending: frozenset[str] = frozenset()
+    _changes: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    _given: dict[tuple[object, ...], Attributes] = field(default_factory=dict)
+    _places: dict[str, tuple[Slot, Access]] = field(default_factory=dict)
 
     def add(self, step: Step) -> None:
         """Number a step and append it."""
-        self.steps.append(replace(step, number=len(self.steps)))
+        number = len(self.steps)
+        self.steps.append(step if step.number == number else replace(step, number=number))
+
+    def claim(self, target: str, source: str, group: int) -> None:
+        """Note who gets a name; an empty source where something is made."""
+        self._set(self.claimed, target, (source, group))
+
+    def note_made(self, path: str, domain: Domain) -> None:
+        """Note that a directory is planned."""
+        self._set(self.made, path, domain)
+
+    def _set(self, known: dict[str, Any], key: str, value: object) -> None:
+        self._changes.append((known, key, known.get(key)))
+        known[key] = value
+
+    def begin(self) -> int:
+        """Let what is added from now on be of a new group, all of which `take_back` can take back; returns where it begins."""
+        self.group += 1
+        self._changes.clear()
+        return len(self.steps)
+
+    def take_back(self, mark: int) -> None:
+        """Be again what it was at the last `begin`, which returned the mark."""
+        del self.steps[mark:]
+        for known, key, before in reversed(self._changes):
+            known.pop(key) if before is None else known.update({key: before})
 
     def source_entry(self, path: str) -> Entry:
         """Return the facts of a source that can be worked with; otherwise say why not."""
@@ -76,7 +104,7 @@ class Draft:
         tree = self.facts.trees.get(path)
         if tree is not None and tree.mounts:
             raise CannotError(path, Reason.IN_USE, f"{tree.mounts[0]} is a mount point")
-        fixed = [p for p in (path, above(path)) if p in self.facts.fixed] + list(tree.immutable if tree else ())
+        fixed = [p for p in (path, above(path)) if p in self.facts.fixed]
         if fixed:
             raise CannotError(path, Reason.IMMUTABLE, f"{fixed[0]} is immutable or append-only", rival=fixed[0])
         return entry
@@ -86,11 +114,11 @@ class Draft:
         if self.facts.entries.get(target) is not None or target in self.claimed:
             raise CannotError(target, Reason.TARGET_EXISTS, "the name is taken")
 
-    def from_source(self, base: Step, source: str) -> Step:
-        """Return a step with everything that is known of its source."""
-        entry, tree = self.source_entry(source), self.facts.trees[source]
-        return replace(
-            base,
+    def from_source(self, base: Step, source: str, **more: Any) -> Step:
+        """Return a step with everything that is known of its source, and what else is given."""
+        entry, tree = self.source_entry(source), self.facts.tree(source)
+        return base.but(
+            number=len(self.steps),
             source=source,
             source_home=self.facts.domains[above(source)].home,
             before=attributes_of(entry, None),
@@ -98,6 +126,7 @@ class Draft:
             size=tree.size,
             allocated=tree.allocated,
             entries=tree.entries,
+            **more,
         )
 
     def put_away(self, base: Step, source: str, *, twin: str | None, why: str) -> None:
@@ -143,7 +172,7 @@ class Draft:
         for path in reversed(missing):
             step = replace(base, operation="EnsureDirectory", shape=Shape.CREATE, made_of="directory", target=path)
             self.add(replace(step, target_home=domain.home, after=self.folder_attributes(path), source=None, group=0))
-            self.made[path] = domain
+            self.note_made(path, domain)
         return domain
 
     def _check_folder(self, target: str, folder: str) -> None:
@@ -161,10 +190,21 @@ class Draft:
         mode = slot.mode if slot else _DEFAULT_FOLDER_MODE
         return Attributes(mode=theirs.granted(mode, Kind.DIRECTORY), uid=theirs.uid, gid=theirs.gid)
 
+    def _place(self, name: str) -> tuple[Slot, Access]:
+        if name not in self._places:
+            slot = self.layout.slot(name)
+            self._places[name] = slot, access(slot, self.agents)
+        return self._places[name]
+
     def attributes_in_slot(self, name: str, entry: Entry, labels: tuple[tuple[str, str], ...] = ()) -> Attributes:
         """Return owner, mode and labels of an entry that is put into a slot."""
-        slot = self.layout.slot(name)
-        theirs = access(slot, self.agents)
+        known = name, entry.kind, entry.mode, labels
+        if known not in self._given:
+            self._given[known] = self._attributes_in_slot(name, entry, labels)
+        return self._given[known]
+
+    def _attributes_in_slot(self, name: str, entry: Entry, labels: tuple[tuple[str, str], ...]) -> Attributes:
+        slot, theirs = self._place(name)
         declared = slot.entry_mode if entry.kind is not Kind.DIRECTORY else None
         mode = theirs.granted(entry.mode if declared is None else declared, entry.kind)
         is_kept = declared is None and (not theirs.is_shared or entry.kind is Kind.SYMLINK)
@@ -172,13 +212,12 @@ class Draft:
 
     def attributes_of_new(self, name: str) -> Attributes:
         """Return owner and mode of a file that is made in a slot."""
-        slot = self.layout.slot(name)
-        theirs = access(slot, self.agents)
+        slot, theirs = self._place(name)
         mode = _DEFAULT_FILE_MODE if slot.entry_mode is None else slot.entry_mode
         return Attributes(mode=theirs.granted(mode, Kind.FILE), uid=theirs.uid, gid=theirs.gid)
 
     def remember(self, content: bytes) -> str:
         """Keep the bytes of a small file; returns their SHA-256."""
         digest = hashlib.sha256(content).hexdigest()
-        self.contents[digest] = content
+        self._set(self.contents, digest, content)
         return digest

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from upgradeconverter.model.entry import Kind, TreeFacts
 from upgradeconverter.model.plan import Attributes
 
 if TYPE_CHECKING:
-    from upgradeconverter.model.entry import Domain, Entry, Space, TreeFacts
+    from upgradeconverter.model.entry import Domain, Entry, Space
+
+_OUR_LABELS = ("format", "owner")
+_UNLABELLED = tuple((name, "") for name in _OUR_LABELS)
 
 
 @dataclass(slots=True)
@@ -17,7 +21,7 @@ class Facts:
 
     Attributes:
         entries: facts by path for sources, targets and every directory above them; None where nothing is.
-        trees: walks of the sources.
+        trees: what is in the sources; of what is only going to be renamed nothing was counted.
         domains: by directory path.
         spaces: by home of a domain.
         same: whether a source equals what lies at a target, or the source of an earlier operation for the same target; for a path
@@ -25,6 +29,7 @@ class Facts:
         misnamed: source and target that are the same, and both not what the name claims.
         fixed: paths that are immutable or append-only.
         unreadable: sources that could not be walked, with the system's words.
+        mounts: every place inside the root at which something is mounted, sorted.
         changed: sources that say something else than when it was decided what to make of them.
     """
 
@@ -37,6 +42,19 @@ class Facts:
     fixed: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
+    mounts: tuple[str, ...] = ()
+
+    def tree(self, path: str) -> TreeFacts:
+        """Return what is in a source; of a file that is only renamed nothing is kept but what it is itself."""
+        found, entry = self.trees.get(path), self.entries.get(path)
+        return glance(entry, ()) if found is None and entry is not None else self.trees[path]
+
+
+def glance(entry: Entry, mounts: tuple[str, ...]) -> TreeFacts:
+    """Return what is known of something without a look inside."""
+    if entry.kind is Kind.DIRECTORY:
+        return TreeFacts(entries=0, size=0, allocated=0, fingerprint="", mounts=mounts)
+    return TreeFacts(entries=1, size=entry.size, allocated=entry.allocated, fingerprint="", mounts=mounts)
 
 
 def above(path: str) -> str:
@@ -46,12 +64,14 @@ def above(path: str) -> str:
 
 def attributes_of(entry: Entry, like: Attributes | None) -> Attributes:
     """Return what an undo has to restore."""
-    names = dict(like.labels) if like is not None else {"owner": "", "format": ""}
+    names = dict(like.labels) if like is not None else _OUR_LABELS
     return Attributes(
         mode=entry.mode,
         uid=entry.uid,
         gid=entry.gid,
-        labels=tuple((name, entry.labels.get(name, "")) for name in sorted({*names, *entry.labels})),
+        labels=tuple((name, entry.labels.get(name, "")) for name in sorted({*names, *entry.labels}))
+        if entry.labels or like is not None
+        else _UNLABELLED,
         mtime_ns=entry.mtime_ns,
         atime_ns=entry.atime_ns,
     )

@@ -53,14 +53,21 @@ class _Cost:
     freed_inodes: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: _Cost) -> None:
+        if other is _FOR_NOTHING:
+            return
         self.taken.update(other.taken)
         self.inodes.update(other.inodes)
         self.freed.update(other.freed)
         self.freed_inodes.update(other.freed_inodes)
 
 
+_FOR_NOTHING = _Cost()
+
+
 def _cost_of(steps: Iterable[Step], facts: Facts, trial: Trial | None) -> _Cost:
     steps = tuple(steps)
+    if all(step.shape is Shape.RENAME for step in steps):
+        return _FOR_NOTHING
     cost, stays = _Cost(), _waits(steps, trial)
     for step in steps:
         there = facts.spaces[step.target_home]
@@ -275,9 +282,13 @@ def _with_folders(folders: list[Step], waves: list[tuple[list[Step], bool]]) -> 
     numbered = []
     number = 0
     for wave, is_trial in waves:
-        numbered.append((tuple(replace(step, number=number + place) for place, step in enumerate(wave)), is_trial))
+        numbered.append((tuple(_numbered(step, number + place) for place, step in enumerate(wave)), is_trial))
         number += len(wave)
     return tuple(numbered)
+
+
+def _numbered(step: Step, number: int) -> Step:
+    return step if step.number == number else step.but(number=number)
 
 
 def _wave(steps: tuple[Step, ...], facts: Facts, *, trial: bool) -> Wave:

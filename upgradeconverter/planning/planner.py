@@ -100,15 +100,12 @@ def _add_operation(draft: Draft, migration: str, operation: Operation) -> None:
     is_once_empty = isinstance(operation, Retire) and operation.once_empty
     if getattr(operation, "source", None) in draft.pending and not is_once_empty:
         return
-    draft.group += 1
-    mark, contents = len(draft.steps), dict(draft.contents)
-    made, claimed = dict(draft.made), dict(draft.claimed)
+    mark = draft.begin()
     base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
     try:
         _lower(draft, base, operation)
     except CannotError as cannot:
-        del draft.steps[mark:]
-        draft.contents, draft.made, draft.claimed = contents, made, claimed
+        draft.take_back(mark)
         draft.skips.append(_named_by_source(operation, cannot.skip))
 
 
@@ -157,8 +154,9 @@ def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
     target_domain = draft.prepare_parent(base, operation.target)
     source_domain = draft.facts.domains[above(operation.source)]
     rename = draft.may_rename and source_domain.key == target_domain.key
-    step = replace(
-        draft.from_source(base, operation.source),
+    step = draft.from_source(
+        base,
+        operation.source,
         target=operation.target,
         target_home=target_domain.home,
         after=draft.attributes_in_slot(operation.slot, entry, operation.labels),
@@ -179,7 +177,7 @@ def _transfer(draft: Draft, base: Step, operation: Move, entry: Entry) -> None:
             _add_file_inside(draft, base, operation, name, content)
     else:
         step = replace(step, additions=tuple((n, draft.remember(c)) for n, c in operation.additions))
-    draft.claimed[operation.target] = (operation.source, base.group)
+    draft.claim(operation.target, operation.source, base.group)
     draft.add(step)
 
 
@@ -201,9 +199,8 @@ def _check_copy(draft: Draft, source: str, source_domain: Domain, target_domain:
 
 
 def _check_additions(draft: Draft, operation: Move) -> None:
-    there = draft.facts.trees[operation.source].top_names
     for name, _ in operation.additions:
-        if name in there:
+        if draft.facts.entries.get(f"{operation.source}/{name}") is not None:
             raise CannotError(operation.source, Reason.UNEXPECTED_CONTENT, f"it already has a {name}")
 
 
@@ -230,7 +227,7 @@ def _copy(draft: Draft, base: Step, operation: Copy) -> None:
     entry = draft.source_entry(operation.source)
     draft.check_free(operation.target)
     domain = draft.prepare_parent(base, operation.target)
-    draft.claimed[operation.target] = (operation.source, base.group)
+    draft.claim(operation.target, operation.source, base.group)
     draft.add(
         replace(
             draft.from_source(base, operation.source),
@@ -254,13 +251,14 @@ def _relocate(draft: Draft, base: Step, operation: Relocate) -> None:
     draft.displace(base, operation.source, Reason.REWRITTEN)
     link = replace(base, shape=Shape.CREATE, made_of="symlink", target=operation.source, why=operation.destination)
     draft.add(replace(link, target_home=draft.facts.domains[above(operation.source)].home, after=Attributes()))
-    draft.claimed |= {operation.target: (operation.source, base.group), operation.source: ("", base.group)}
+    draft.claim(operation.target, operation.source, base.group)
+    draft.claim(operation.source, "", base.group)
 
 
 def _create(draft: Draft, base: Step, target: str, made_of: str, why: str, after: Attributes) -> None:
     draft.check_free(target)
     domain = draft.prepare_parent(base, target)
-    draft.claimed[target] = ("", base.group)
+    draft.claim(target, "", base.group)
     draft.add(
         replace(base, shape=Shape.CREATE, made_of=made_of, target=target, target_home=domain.home, after=after, why=why),
     )
@@ -282,7 +280,7 @@ def _ensure_directory(draft: Draft, base: Step, operation: EnsureDirectory) -> N
     entry = draft.facts.entries.get(operation.target)
     if entry is None and operation.target not in draft.made:
         _create(draft, base, operation.target, "directory", "", draft.folder_attributes(operation.target))
-        draft.made[operation.target] = draft.prepare_parent(base, operation.target)
+        draft.note_made(operation.target, draft.prepare_parent(base, operation.target))
     elif entry is not None and entry.kind is not Kind.DIRECTORY:
         raise CannotError(operation.target, Reason.NOT_A_DIRECTORY, f"found a {entry.kind.value}")
 
@@ -323,8 +321,10 @@ def _strangers(draft: Draft, found: Iterable[Skip]) -> list[Skip]:
 def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
     draft.once_empty.append(folder)
     entry = draft.facts.entries.get(folder)
+    if entry is None or entry.kind is not Kind.DIRECTORY or folder in draft.facts.unreadable:
+        return
     goes = {step.source or "" for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
-    if entry is None or entry.kind is not Kind.DIRECTORY or folder in goes or folder in draft.facts.unreadable:
+    if folder in goes:
         return
     leaving = {f"{folder}/{name}" for name in draft.facts.trees[folder].top_names}
     # What waits to be confirmed goes with what it was planned for, unless something in it is converted anew.

@@ -70,7 +70,7 @@ def write_beside(draft: Draft, base: Step, notes: Iterable[Note]) -> None:
 
 def _write_anew(draft: Draft, base: Step, note: Note) -> None:
     domain = draft.prepare_parent(base, note.target)
-    draft.claimed[note.target] = ("", base.group)
+    draft.claim(note.target, "", base.group)
     why, size = draft.remember(note.content), len(note.content)
     made = replace(base, shape=Shape.CREATE, made_of="file", target=note.target, target_home=domain.home)
     draft.add(replace(made, after=draft.attributes_of_new(note.slot), why=why, size=size))

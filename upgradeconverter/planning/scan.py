@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from sys import intern
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from upgradeconverter.model.entry import Document, Entry, Inventory, Item, Kind
@@ -12,7 +14,7 @@ from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.model.layout import Slot
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # What is wrong with a document that is not there, or cannot be.
 MISSING, LOCKED = "missing", "locked"
+_SHORT = 8
+_NO_HEADS: Mapping[str, bytes] = MappingProxyType({})
 
 
 def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]]:
@@ -88,10 +92,11 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
     try:
         children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
         files = [each.path for each in (entry, *children) if each.kind is Kind.FILE] if slot.peek else []
-        heads = {path: disk.head(path, slot.peek) for path in files}
+        heads = {path: disk.head(path, slot.peek) for path in files} if files else _NO_HEADS
     except OSError as error:
         return Skip(path=entry.path, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
-    keys = {name: value for name, value in match.groupdict().items() if value is not None}
+    # Formats and counters are the same few words everywhere.
+    keys = {name: value if len(value) > _SHORT else intern(value) for name, value in match.groupdict().items() if value is not None}
     return Item(slot=slot.name, entry=entry, keys=keys, children=children, heads=heads)
 
 

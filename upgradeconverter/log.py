@@ -1,4 +1,6 @@
-"""Events for machines and people, on standard error; the one door to `structlog`, imported at the first event.
+"""Events for machines and people, on standard error; the one door to `structlog`, imported where a person looks.
+
+For machines an event is one line of JSON, and to write that takes no package: importing one would take longer than many a run.
 
 Event names are stable: `run-started`, `recovered`, `planned`, `wave-done`, `run-done`, `refused`, `rolled-back`, `wedged`,
 `progress` (at most one a second).
@@ -7,8 +9,10 @@ Nothing is logged on a start with nothing to do.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -46,14 +50,11 @@ def is_dumb() -> bool:
 def _logger() -> Any:
     import structlog
 
-    renderer: Any = structlog.processors.JSONRenderer(sort_keys=True, default=str)
-    if sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer(colors=not is_dumb() and "NO_COLOR" not in os.environ)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            structlog.dev.ConsoleRenderer(colors=not is_dumb() and "NO_COLOR" not in os.environ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -64,20 +65,25 @@ def _logger() -> Any:
 
 def event(name: str, **fields: object) -> None:
     """Log one event with its fields; must never be given file contents or keys. Nobody listening is no failure."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            _make_room()
-            _logger().info(name, **fields)
+    _tell("info", name, fields)
 
 
 def detail(name: str, **fields: object) -> None:
     """Log one event that only `--debug` shows."""
-    if _level == "debug" and sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            _make_room()
-            _logger().debug(name, **fields)
+    if _level == "debug":
+        _tell("debug", name, fields)
 
 
-def _make_room() -> None:
-    for make_room in _before:
-        make_room()
+def _tell(level: str, name: str, fields: dict[str, object]) -> None:
+    if sys.stderr is None:
+        return
+    with suppress(OSError, ValueError):
+        for make_room in _before:
+            make_room()
+        if sys.stderr.isatty():
+            getattr(_logger(), level)(name, **fields)
+        else:
+            at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            line = {**fields, "event": name, "level": level, "timestamp": at}
+            sys.stderr.write(json.dumps(line, sort_keys=True, default=str) + "\n")
+            sys.stderr.flush()

@@ -40,6 +40,7 @@ from tests.support.door import CHANGE, Fault
 from tests.support.running import run
 from upgradeconverter.disk import lock
 from upgradeconverter.engine.places import JOURNAL
+from upgradeconverter.model.plan import step_from_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,11 +124,11 @@ def _steps(top: str) -> Iterator[str]:
     """Yield the features of all steps that the journal of a disk knows."""
     journal = Path(top, JOURNAL)
     for line in journal.read_bytes().splitlines() if journal.exists() else ():
-        for step in json.loads(line[17:])["payload"].get("steps", ()):
-            yield f"operation {step['operation']}"
-            yield f"shape {step['shape']}"
-            yield f"{step['shape']} by {step['method']} of {step['made_of'] or 'itself'}"
-            yield from (f"{step['shape']} with {name}" for name in _MEMBERS if step[name])
+        for step in map(step_from_data, json.loads(line[17:])["payload"].get("steps", ())):
+            yield f"operation {step.operation}"
+            yield f"shape {step.shape}"
+            yield f"{step.shape} by {step.method} of {step.made_of or 'itself'}"
+            yield from (f"{step.shape} with {name}" for name in _MEMBERS if getattr(step, name))
 
 
 def _tell_story(story: Story, count: int, bad: list[dict[str, Any]]) -> None:

@@ -260,10 +260,13 @@ def _conclude(run: Run, phase: str) -> None:
         _remember(run, phase, has_done=has_done, changed=bool(results or report.recovered))
 
 
-def _has_died(session: Session, view: JournalView) -> bool:
-    """Return whether an earlier start did something and died before it could note that down."""
-    stamp = session.stamp()
-    return last_run(view) not in ("", stamp.run if stamp is not None else "")
+def _told_by_journal(run: Run) -> tuple[bool, bool]:
+    """Return whether a trial waits, and whether an earlier start did something and died before it could note that down.
+
+    The journal of a long run is large, so nobody keeps what was read of it.
+    """
+    view, stamp = run.journal.read(repair=True), run.session.stamp()
+    return bool(view.waiting), last_run(view) not in ("", stamp.run if stamp is not None else "")
 
 
 def _verified(run: Run) -> str:
@@ -287,10 +290,9 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
     if session.pack.phases[-1] in session.phases(phase) and (has_done or not is_curable):
         layout = session.target_label()
     # While a trial waits each start has to look: the old system may have been there meanwhile.
-    view = run.journal.read(repair=True)
-    waits = bool(view.waiting)
+    waits, has_died = _told_by_journal(run)
     known = None if waits else section(replace(session, carried=layout), phase)
-    if changed or _has_died(session, view):
+    if changed or has_died:
         note(run.disk, run.report, phase)
     elif run.disk.find(ENGINE_FOLDER) is None and (known is None or not any(sign for _, sign in known.watched)):
         # A disk on which there was never anything to convert is not written to at all.

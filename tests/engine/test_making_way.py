@@ -170,7 +170,7 @@ def test_new_system_has_mounted_something_there(top: Path) -> None:
     append(top / TREE[0], b" old")
     with pytest.MonkeyPatch.context() as patch:
         inside = (f"{TARGETS[1]}/mnt",)
-        patch.setattr(PosixDisk, "_mounts_inside", lambda _, path: inside if path == TARGETS[1] else ())
+        patch.setattr(PosixDisk, "mounts", lambda _, path: inside if path == TARGETS[1] else ())
         assert left(_do(top, "--trial")[1]) == {PREPARED: "InUse"}
     assert not (top / TREE[1]).read_bytes().endswith(b" old")
 
@@ -413,7 +413,7 @@ def test_what_replaced_a_new_one_cannot_be_moved(top: Path, reason: str) -> None
         if reason == "Immutable":
             patch.setattr(PosixDisk, "is_immutable", lambda _, path: path == NEW)
         else:
-            patch.setattr(PosixDisk, "_mounts_inside", lambda _, path: (NEW,) if path == NEW else ())
+            patch.setattr(PosixDisk, "mounts", lambda _, path: (NEW,) if path == NEW else ())
         status, document = _do(top, "rollback")
     assert (status, left(document)) == (EXIT_DEVIATIONS, {IMAGE: reason})
     assert (top / NEW).exists()

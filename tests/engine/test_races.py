@@ -237,7 +237,7 @@ def test_nothing_was_converted(top: Path, curable: str, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         if curable == "InUse":
             patch.setattr(PosixDisk, "is_open", lambda *_: True)
-            patch.setattr(PosixDisk, "is_lived_in", lambda *_: True)
+            patch.setattr(PosixDisk, "lived_in", lambda _, trees, folders=(): frozenset((*trees, *folders)))
             (top / PREPARED).rename(top / "runx/pods/other")
         else:
             patch.setattr(PosixDisk, "is_immutable", lambda _, path: path not in ("", "vault"))

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
 
 
 def _collect_rarely() -> None:
-    """Look for garbage in circles seldom: of a hundred thousand volumes nothing is any, and each look goes through all of them."""
+    """Look for garbage in circles seldom: of a hundred thousand volumes nothing is any, and each look goes through all."""
     gc.freeze()
     gc.set_threshold(_OBJECTS, 50, 50)
 

@@ -24,7 +24,7 @@ _READING = frozenset(
         "space",
         "vault_state",
         "is_open",
-        "is_lived_in",
+        "lived_in",
         "is_immutable",
         "clock",
     },

@@ -180,9 +180,9 @@ def forbids_changes(flags: int) -> bool:
 
 
 def is_fixed(folder_fd: int, name: str) -> bool | None:
-    """Return what `has_fixed_flag` says of an entry of an open directory, without opening it (statx(2)); None where that is not told.
+    """Return what `has_fixed_flag` says of an entry of an open directory, without opening it (statx(2)).
 
-    What is neither a file nor a directory has no such flag.
+    None where the file system does not tell. What is neither a file nor a directory has no such flag.
     """
     statx, buffer = getattr(_libc, "statx", None), ctypes.create_string_buffer(256)
     if statx is None or statx(folder_fd, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, _STATX_TYPE, buffer) != 0:

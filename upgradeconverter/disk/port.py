@@ -182,8 +182,12 @@ class Disk(Protocol):
         """Return whether another process has a regular file open, or one inside a directory for writing (best effort)."""
         ...
 
-    def is_lived_in(self, path: str) -> bool:
-        """Return whether a directory or one inside is open, root or working directory of another process (best effort)."""
+    def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:
+        """Return which trees another process is in: a directory of it is open, the root or the working directory of that.
+
+        Of `folders` only they themselves count, not what is inside. Best effort. One look for all of them: it goes through
+        every process there is, so it takes much longer than any other.
+        """
         ...
 
     def silent(self) -> Disk:

@@ -238,10 +238,13 @@ class PosixDisk:
         with self._file(path) as fd:
             return usage.is_used(fd, fcntl.F_WRLCK)
 
-    def is_lived_in(self, path: str) -> bool:
-        """See `Disk.is_lived_in`."""
+    def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:
+        """See `Disk.lived_in`."""
+        return usage.lived_in(self.root_fd, filter(self._is_directory, trees), filter(self._is_directory, folders))
+
+    def _is_directory(self, path: str) -> bool:
         entry = self.find(path)
-        return entry is not None and entry.kind is Kind.DIRECTORY and usage.is_lived_in(self.root_fd, path)
+        return entry is not None and entry.kind is Kind.DIRECTORY
 
     def clock(self) -> str:
         """See `Disk.clock`."""

@@ -22,7 +22,7 @@ from upgradeconverter.disk.walking import Stretch, folder, regular_file, stretch
 from upgradeconverter.disk.workers import Crew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _REFUSED = (errno.EAGAIN, errno.EBUSY)
 # By what a broken lease is told of instead; ignored by default, since who holds a lease here asks whether it is broken.
@@ -102,14 +102,21 @@ def _written(fds: tuple[int, ...], names: Sequence[str]) -> bool:
     return False
 
 
-def is_lived_in(root_fd: int, path: str) -> bool:
-    """Return whether a directory, or one inside, is open, the root or the working directory of another process."""
-    with folder(root_fd, path) as top:
-        facts = os.fstat(top)
-        directories = {(facts.st_dev, facts.st_ino)}
-        inside = (step.facts for step in stretches(top) if not isinstance(step, Stretch))
-        directories |= {(facts.st_dev, facts.st_ino) for facts in inside}
-    return any(_uses(f"/proc/{name}", directories) for name in _processes())
+def lived_in(root_fd: int, trees: Iterable[str], folders: Iterable[str]) -> frozenset[str]:
+    """See `Disk.lived_in`; all of them have to be directories."""
+    tops: dict[tuple[int, int], set[str]] = {}
+    for path, is_whole in (*((path, True) for path in trees), *((path, False) for path in folders)):
+        with folder(root_fd, path) as top:
+            tops.setdefault(_identity(os.fstat(top)), set()).add(path)
+            for step in stretches(top) if is_whole else ():
+                if not isinstance(step, Stretch):
+                    tops.setdefault(_identity(step.facts), set()).add(path)
+    used = (place for name in _processes() for place in _places(f"/proc/{name}")) if tops else ()
+    return frozenset(path for place in used if place in tops for path in tops[place])
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int]:
+    return facts.st_dev, facts.st_ino
 
 
 def _processes() -> list[str]:
@@ -120,14 +127,12 @@ def _processes() -> list[str]:
         return []
 
 
-def _uses(process: str, directories: set[tuple[int, int]]) -> bool:
-    """Return whether a process works in one of some directories, has it as its root, or has it open."""
+def _places(process: str) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of what a process works in, has as its root, or has open."""
     places = [f"{process}/cwd", f"{process}/root"]
     # Processes come to their end while they are looked at, and some are not ours to look at.
     with suppress(OSError):
         places += [f"{process}/fd/{name}" for name in os.listdir(f"{process}/fd")]
     for place in places:
         with suppress(OSError):
-            if native.inode_of(place) in directories:
-                return True
-    return False
+            yield native.inode_of(place)

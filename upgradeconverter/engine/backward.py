@@ -16,6 +16,7 @@ from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Plan, Precondition, Shape, Step, Wave
+from upgradeconverter.planning.facts import glance
 from upgradeconverter.planning.losses import refusal
 
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
     ]
     added = tuple(name for name, digest in (*step.additions, *inside) if _is(disk, f"{target}/{name}", digest))
     shape = Shape.RENAME if here.key == there.key and len(added) <= 1 else Shape.COPY
-    tree = disk.survey(target, closely=shape is Shape.COPY)
+    # What is only renamed takes along all that is in it; of a file with other names the time of change tells less.
+    is_read = shape is Shape.COPY or (entry.kind is not Kind.DIRECTORY and entry.links > 1)
+    tree = disk.survey(target, closely=shape is Shape.COPY) if is_read else glance(entry, ())
     refused = refusal(tree, there) if shape is Shape.COPY else None
     if refused is not None:
         return Skip(path=target, reason=refused.reason, detail=refused.detail)

@@ -76,6 +76,7 @@ class Batch:
         if self.pace.budget.is_over:
             self._leave_all(self.pace.no_time())
             return
+        self.work.look_around(self.steps)
         for group in self.groups():
             try:
                 for step in group:
@@ -198,7 +199,7 @@ class Batch:
         self.pace.begin_wave()
         for group in self.groups():
             stopping.check()
-            if all(step in self.steps for step in group):
+            if not any(step.number in self.results for step in group):
                 self._stage_group(group, manifests)
             self.pace.end_group(group, is_staged=all(step.number not in self.results for step in group))
         self.pace.end_staging()
@@ -220,6 +221,7 @@ class Batch:
 
     def _check_what_makes_way(self) -> None:
         """Leave alone what somebody went on with while the old one was copied."""
+        self.work.look_around(step for step in self.steps if step.shape is Shape.DISPLACE)
         for group in self.groups():
             try:
                 for step in group:

@@ -33,7 +33,7 @@ from upgradeconverter.engine.machine import RunMachine
 from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.places import folder_of, parent, quarantine_path, stage_folder
 from upgradeconverter.engine.states import State
-from upgradeconverter.engine.work import Work, retires
+from upgradeconverter.engine.work import StepRefusedError, Work, retires
 from upgradeconverter.errors import BoundaryError, DiskFailedError, HaltedError, InterruptedRunError, WedgedError
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
@@ -235,9 +235,14 @@ class Executor:
     def _retire(self) -> None:
         for folder in dict.fromkeys(parent(self.work.trash_path(s)) for s in self.steps if retires(s)):
             make_folder(self.disk, folder)
+        self.work.look_around(self.steps)
         for step in self.steps:
             self.results[step.number] = self._retire_one(step)
             self.pace.meter.ended(step, reads=False)
+        refused = handlers.bring_back_lived_in(self.work, self.steps)
+        for step in (step for step in self.steps if step.number in refused):
+            known = StepResult(step=step, status=ItemStatus.DONE)
+            self.results[step.number] = self._stays(step, known, refused[step.number])
         sync_folders(self.disk, (folder for step in self.steps for folder in handlers.folders_of_retire(self.work, step)))
         restore_times(self.disk, (*self._unchanged(), *self.wave.restore))
         self.machine.move("retire")
@@ -255,6 +260,10 @@ class Executor:
         if self.wave.trial and handlers.is_to_be_set_aside(self.work, step, refused):
             make_folder(self.disk, parent(self.work.aside_path(step)))
             refused = handlers.set_aside(self.work, step)
+        return self._stays(step, known, refused)
+
+    def _stays(self, step: Step, known: StepResult, refused: StepRefusedError) -> StepResult:
+        """Return what became of a step whose source stays where it was."""
         is_gone = step.target is not None and not handlers.is_still_published(self.work, step)
         status = ItemStatus.LEFT if step.shape is Shape.RETIRE or is_gone else known.status
         return replace(known, status=status, reason=None if step.once_empty else refused.reason, detail=refused.detail)

@@ -4,8 +4,9 @@ A start that died has noted nothing. So what is noted is not only what this star
 the history does not; how much of a journal it holds stands in its last line.
 
 No content is read for this: a digest is what was computed while copying, and its name says over what. `sha256:` is over the
-content; `manifest:` over kind, size, mode and CRC-32 of the content of everything inside; `fingerprint:` of what was only renamed
-over its kind, size, times, mode, owner and inode as they were planned, with nothing of the content.
+content; `manifest:` over kind, size, mode and CRC-32 of the content of everything inside; `fingerprint:` of a renamed file with
+other names over its kind, size, times, mode, owner and inode as they were planned, with nothing of the content. Of what else is
+only renamed there is no digest, since nobody looked inside; what lay there afterwards tells it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import __version__
 from upgradeconverter.engine.ledger import journals_of
 from upgradeconverter.engine.recover import steps_of
-from upgradeconverter.engine.report import is_shown
+from upgradeconverter.engine.report import is_shown, size_of
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.outcome import ItemStatus
@@ -130,7 +131,7 @@ def _told(disk: Disk, items: _Items) -> Iterator[dict[str, Any]]:
             "transfer": "link" if step.method == "link" else step.shape.value,
             "status": item.status.value,
             "reason": item.reason,
-            "size": step.size,
+            "size": size_of(step),
             "digest": _digest(item),
             "left": _left(disk, item),
         }

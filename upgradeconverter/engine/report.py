@@ -143,6 +143,11 @@ def is_shown(step: Step) -> bool:
     return not (step.shape is Shape.CREATE and step.made_of == "file" and step.source is None and step.operation == "Write")
 
 
+def size_of(step: Step) -> int | None:
+    """Return how many bytes a step is about; None of a tree that is only renamed, for nobody looks inside."""
+    return step.size if step.entries else None
+
+
 def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
     """Return one item of the report."""
     return {
@@ -153,7 +158,7 @@ def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
         "transfer": step.shape.value,
         "status": status.value,
         "undo": undo_of(step, trial=trial).value,
-        "size": step.size,
+        "size": size_of(step),
     }
 
 

@@ -11,6 +11,7 @@ the caller has synced the folders that `folders_of_flip` and its siblings name.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from upgradeconverter.engine.housekeeping import sync_folders
 from upgradeconverter.engine.places import parent
@@ -23,12 +24,16 @@ from upgradeconverter.engine.work import (
     is_changed,
     is_one_file,
     is_open_below,
+    is_tree,
     retires,
 )
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Divergence
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Shape, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def flip(work: Work, step: Step) -> None:
@@ -201,9 +206,41 @@ def changed_since(work: Work, step: Step) -> StepRefusedError | None:
     if changed:
         return StepRefusedError(Reason.CHANGED_MEANWHILE, f"{step.source} was written to while it was put away")
     is_open = is_open_below(disk, trash.path) if step.shape is Shape.DISPLACE else disk.is_open(trash.path)
-    if is_open or disk.is_lived_in(trash.path):
+    if is_open or (step.shape in (Shape.DISPLACE, Shape.STREAM) and disk.lived_in((trash.path,))):
         return StepRefusedError(Reason.IN_USE, f"{step.source} is in use by another process, so it stays")
     return None
+
+
+def bring_back_lived_in(work: Work, steps: tuple[Step, ...]) -> dict[int, StepRefusedError]:
+    """Look once more for all directories that were put away: who is in one goes on finding it where it was.
+
+    One look for all of them, since it takes long; what held one that comes back was put away after it, and comes back before it.
+    Returns why each stays, by the number of its step.
+    """
+    away = {work.trash_path(step): step for step in steps if _is_directory_put_away(step)}
+    used = work.who_lives(away)
+    needed = {folder for path in used for folder in _holders(away[path].source or "")}
+    refused = {}
+    for trash, step in reversed(away.items()):
+        source = step.source or ""
+        if (trash not in used and source not in needed) or work.disk.find(trash) is None:
+            continue
+        if work.disk.find(parent(source)) is not None:
+            work.disk.rename(trash, source)
+            why, detail = Reason.IN_USE, f"{source} is in use by another process, so it stays"
+            if trash not in used:
+                why, detail = Reason.UNEXPECTED_CONTENT, f"{source} is not empty"
+            refused[step.number] = StepRefusedError(why, detail)
+    return refused
+
+
+def _is_directory_put_away(step: Step) -> bool:
+    return is_tree(step) and step.shape in (Shape.COPY, Shape.RETIRE) and step.method != "link"
+
+
+def _holders(path: str) -> Iterator[str]:
+    while path := parent(path):
+        yield path
 
 
 def _check_published(work: Work, step: Step) -> None:

@@ -128,7 +128,7 @@ def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
     fixed = next((path for path in (target, parent(target)) if disk.is_immutable(path)), None)
     if fixed is not None:
         return StepRefusedError(Reason.IMMUTABLE, f"{fixed} is immutable or append-only, so {target} stays")
-    mounts = disk.survey(target).mounts
+    mounts = disk.mounts(target)
     return StepRefusedError(Reason.IN_USE, f"something is mounted at {mounts[0]}, so {target} stays") if mounts else None
 
 
@@ -159,7 +159,7 @@ def _reason_of_use(work: Work, step: Step) -> StepRefusedError | None:
         return None
     if work.disk.survey(target).fingerprint != work.marks[step.number]:
         return StepRefusedError(Reason.DIVERGED, f"{target} was written to")
-    if work.disk.is_open(target) or work.disk.is_lived_in(target):
+    if work.disk.is_open(target) or work.disk.lived_in((target,)):
         return StepRefusedError(Reason.IN_USE, f"{target} is open in another process")
     return None
 

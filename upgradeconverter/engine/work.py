@@ -17,7 +17,7 @@ from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Precondition, Shape, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from upgradeconverter.disk.port import Disk, Progress
     from upgradeconverter.model.entry import Entry
@@ -43,6 +43,7 @@ class Work:
         names: files with several names that were copied already, by home of the target's domain.
         marks: fingerprint of each staged copy, by which it is seen whether somebody wrote to it after it was published.
         is_committed: whether what the transaction publishes is there for good, unless it is taken back.
+        lived_in: directories in which somebody was at the last look, see `look_around`; None before the first one.
         digests: what is known of the content of each staged copy from making it, for the history.
         places: how far the content of each stream has gone over.
         record_piece: makes a record of that durable.
@@ -56,6 +57,7 @@ class Work:
     names: dict[str, Names] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
     is_committed: bool = False
+    lived_in: frozenset[str] | None = None
     progress: Progress | None = None
     places: dict[int, Place] = field(default_factory=dict)
     record_piece: Callable[[dict[str, Any]], None] = field(default=lambda _: None)
@@ -64,6 +66,16 @@ class Work:
         """Make it durable how far a stream has come (J7)."""
         self.record_piece({"step": step.number, "place": asdict(place)})
         self.places[step.number] = place
+
+    def look_around(self, steps: Iterable[Step]) -> None:
+        """Look once for all that is to be copied or put away whether somebody is in it."""
+        looked = [step for step in steps if _must_be_unused(step) and is_tree(step)]
+        self.lived_in = self.who_lives({step.source or "": step for step in looked})
+
+    def who_lives(self, places: Mapping[str, Step]) -> frozenset[str]:
+        """Return in which places somebody is; of what is or will be empty it is only asked for itself."""
+        folders = [path for path, step in places.items() if step.made_of == "directory"]
+        return self.disk.lived_in([path for path in places if places[path].made_of != "directory"], folders)
 
     def stage_path(self, step: Step) -> str:
         """Return where a step's copy is staged."""
@@ -166,22 +178,36 @@ def is_changed(expected: Precondition, entry: Entry) -> bool:
 def check_unused(work: Work, step: Step) -> None:
     """Raise StepRefusedError when somebody has the source open that is to be copied or put away, and may still write to it.
 
-    What is open inside a tree is seen while that is copied, and once more when it was put away.
+    What is open inside a tree is seen while that is copied, and once more when it was put away. Whether somebody is in one was
+    seen at the last look around.
     """
-    source, is_tree = step.source or "", step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
-    if step.shape not in (Shape.COPY, Shape.STREAM, Shape.RETIRE, Shape.DISPLACE) or step.method == "link":
+    source = step.source or ""
+    if not _must_be_unused(step):
         return
     if step.shape is Shape.DISPLACE and is_open_below(work.disk, source):
         raise StepRefusedError(Reason.IN_USE, f"something in {source} is open in another process")
-    if work.disk.is_lived_in(source) if is_tree else work.disk.is_open(source):
+    if is_tree(step):
+        is_used = source in (work.disk.lived_in((source,)) if work.lived_in is None else work.lived_in)
+    else:
+        is_used = work.disk.is_open(source)
+    if is_used:
         raise StepRefusedError(Reason.IN_USE, f"{source} is open in another process")
+
+
+def _must_be_unused(step: Step) -> bool:
+    return step.shape in (Shape.COPY, Shape.STREAM, Shape.RETIRE, Shape.DISPLACE) and step.method != "link"
+
+
+def is_tree(step: Step) -> bool:
+    """Return whether a step is about a directory."""
+    return step.expected is not None and step.expected.kind == Kind.DIRECTORY.value
 
 
 def check_displaced(work: Work, step: Step) -> None:
     """Raise StepRefusedError when what is to make way is not what it was when that was decided, or is in use."""
     check_source(work.disk, step, deep=True)
     check_unused(work, step)
-    if mounts := work.disk.survey(step.source or "").mounts:
+    if mounts := work.disk.mounts(step.source or ""):
         raise StepRefusedError(Reason.IN_USE, f"something is mounted at {mounts[0]}")
 
 

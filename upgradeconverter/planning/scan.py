@@ -96,7 +96,9 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
     except OSError as error:
         return Skip(path=entry.path, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
     # Formats and counters are the same few words everywhere.
-    keys = {name: value if len(value) > _SHORT else intern(value) for name, value in match.groupdict().items() if value is not None}
+    keys = {
+        name: value if len(value) > _SHORT else intern(value) for name, value in match.groupdict().items() if value is not None
+    }
     return Item(slot=slot.name, entry=entry, keys=keys, children=children, heads=heads)
 
 

@@ -1,6 +1,6 @@
 """Collects the facts that the planner needs about the paths which proposals name. Looks only.
 
-What can only be renamed takes along all that is in it, so nobody looks inside: a tree costs what a file does, however large it is.
+What is only renamed takes along all that is in it, so nobody looks inside: a tree costs what a file does, however large it is.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ class Input:
     Attributes:
         path: relative to the root, or to the directory outside of it that `outside` names.
         directory: read the files inside rather than the path itself.
-        limit: largest number of bytes that is read; a larger file becomes a document with a problem.
+        limit: largest number of bytes that is read; a larger file becomes a document with a problem. The usual one is more than
+            twice what the configuration of a hundred thousand volumes takes.
         outside: name of a directory in `Pack.outside`, which is only ever read; empty for the root.
     """
 

@@ -37,7 +37,7 @@ _WRITABLE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NEEDS_ROOM = frozenset(
     {"open", "mkdir", "symlink", "link", "mknod", "rename", "write", "pwrite", "setxattr", "fsync", "fdatasync", "syncfs"}
 )
-_SETTING = (native._FS_IOC_SETFLAGS, native._FS_IOC_FSSETXATTR)
+_SETTING = (native._FS_IOC_SETFLAGS, native._FS_IOC_FSSETXATTR, native._FICLONE)
 _CHANGES = (
     "mkdir",
     "symlink",

@@ -71,14 +71,15 @@ class Content:
     def _copy_chunks(self, from_fd: int, to_fd: int, size: int, check: Callable[[], None]) -> tuple[str | None, int]:
         if not self.shares:
             os.ftruncate(to_fd, size)
-        self.flusher.expect(size)
-        crc, group = 0, -1
-        with _Digest(size, wanted=self.hashes) as digest:
-            for index in data_chunks(from_fd, size):
-                if index // _TOGETHER != group:
-                    self._write_back(to_fd, group)
-                    group = index // _TOGETHER
-                    _read_ahead(from_fd, group, size)
+        chunks = data_chunks(from_fd, size)
+        self.flusher.expect(len(chunks) * CHUNK)
+        crc, begun = 0, 0
+        with _Digest(size, len(chunks), wanted=self.hashes) as digest:
+            for number, index in enumerate(chunks):
+                if number == 0 or index // _TOGETHER != chunks[number - 1] // _TOGETHER:
+                    self._write_back(to_fd, chunks[begun:number])
+                    begun = number
+                    _read_ahead(from_fd, index // _TOGETHER, size)
                 chunk = digest.read(from_fd, index * CHUNK)
                 if not self.shares:
                     _write_data(from_fd, to_fd, chunk, index * CHUNK)
@@ -86,12 +87,12 @@ class Content:
                 digest.add(index * CHUNK, chunk)
                 check()
                 self._tell(len(chunk))
-            self._write_back(to_fd, group)
+            self._write_back(to_fd, chunks[begun:])
             return digest.result(), crc
 
-    def _write_back(self, fd: int, group: int) -> None:
-        if group >= 0 and not self.shares:
-            self.flusher.written(fd, group * _TOGETHER * CHUNK, _TOGETHER * CHUNK)
+    def _write_back(self, fd: int, chunks: list[int]) -> None:
+        if chunks and not self.shares:
+            self.flusher.written(fd, chunks[0] * CHUNK, (chunks[-1] + 1 - chunks[0]) * CHUNK)
 
     def _tell(self, size: int) -> None:
         if self.progress is not None:
@@ -101,11 +102,11 @@ class Content:
 class _Digest:
     """Reads chunks, and computes a SHA-256 over them beside what else is done: it takes longer than all of that."""
 
-    def __init__(self, size: int, *, wanted: bool) -> None:
+    def __init__(self, size: int, chunks: int, *, wanted: bool) -> None:
         self._size, self._done = size, 0
         self._hash = hashlib.sha256() if wanted else None
         # One chunk needs nobody else, and so does what is not digested.
-        self._thread = threading.Thread(target=self._take_all, daemon=True) if wanted and size > CHUNK else None
+        self._thread = threading.Thread(target=self._take_all, daemon=True) if wanted and chunks > 1 else None
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._full: SimpleQueue[tuple[int, memoryview] | None] = SimpleQueue()
         for _ in range(_BUFFERS if self._thread is not None else 1):

@@ -192,7 +192,8 @@ def _survey_inside(found: _Survey, top_fd: int) -> None:
     found.policies.append(native.encryption_policy(top_fd))
     if found.closely:
         found.closer.look(top_fd)
-    with closing(Crew(partial(_look_at, closely=found.closely))) as crew:
+    # Without opening anything it takes no longer than to hand it out.
+    with closing(Crew(partial(_look_at, closely=found.closely), count=None if found.closely else 1)) as crew:
         for step in stretches(top_fd):
             if isinstance(step, Stretch):
                 found.give(crew, step)

@@ -321,7 +321,10 @@ def _strangers(draft: Draft, found: Iterable[Skip]) -> list[Skip]:
 def _retire_once_empty(draft: Draft, base: Step, folder: str) -> None:
     draft.once_empty.append(folder)
     entry = draft.facts.entries.get(folder)
-    if entry is None or entry.kind is not Kind.DIRECTORY or folder in draft.facts.unreadable:
+    if entry is None or entry.kind is not Kind.DIRECTORY:
+        return
+    if folder in draft.facts.unreadable:
+        draft.skips.append(Skip(path=folder, reason=Reason.DISK_FAILED, detail=draft.facts.unreadable[folder]))
         return
     goes = {step.source or "" for step in draft.steps if step.operation != "Copy" and step.shape is not Shape.CREATE}
     if folder in goes:

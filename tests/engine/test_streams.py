@@ -258,7 +258,7 @@ def test_stopped_in_the_middle(vault: _Full, at: int, then: str) -> None:
     status, document = vault.start()
     # After the last piece there is nothing left to be half way.
     is_paused = document["error"]["code"] == "Paused"
-    expected = (EXIT_WEDGED, "wedged", "Paused") if is_paused else (4, "rolled-back", "Interrupted")
+    expected = (EXIT_WEDGED, "unfinished", "Paused") if is_paused else (4, "rolled-back", "Interrupted")
     assert (status, document["outcome"], document["error"]["code"]) == expected
     assert is_paused or at == 5
     assert vault.pieces == at

@@ -21,7 +21,7 @@ from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOUR
 from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import BACKWARD, about, is_forward, is_trial_lost
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, NoTimeError, UpgradeConverterError
+from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, NoTimeError, PausedError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import Outcome, Reason
@@ -89,7 +89,7 @@ class Run:
 
 def outcome_of(error: UpgradeConverterError) -> Outcome:
     """Return the outcome that an error means."""
-    if isinstance(error, NoTimeError):
+    if isinstance(error, NoTimeError | PausedError):
         return Outcome.UNFINISHED
     return _OUTCOMES.get(error.exit_status, Outcome.REFUSED)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import sys
@@ -44,13 +43,8 @@ if TYPE_CHECKING:
     from upgradeconverter.packs.api import Pack
 
 
-# How many objects more there are before garbage in circles is looked for again.
-_OBJECTS = 100_000
-
-
 def main(argv: list[str]) -> int:
     """Carry out one command line; returns the exit status. Prints exactly one report on standard output."""
-    _collect_rarely()
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
     try:
@@ -75,12 +69,6 @@ def main(argv: list[str]) -> int:
     if as_json or not terminal.shown(report):
         _print(as_json_text(report) if as_json else as_text(report).rstrip("\n"))
     return report.exit_status
-
-
-def _collect_rarely() -> None:
-    """Look for garbage in circles seldom: of a hundred thousand volumes nothing is any, and each look goes through all."""
-    gc.freeze()
-    gc.set_threshold(_OBJECTS, 50, 50)
 
 
 def _place(error: Exception) -> str:

@@ -21,7 +21,14 @@ from upgradeconverter.engine.places import EARLIER_JOURNALS, ENGINE_FOLDER, JOUR
 from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import BACKWARD, about, is_forward, is_trial_lost
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.errors import DiskFailedError, DiskRefusedError, HaltedError, NoTimeError, PausedError, UpgradeConverterError
+from upgradeconverter.errors import (
+    DiskFailedError,
+    DiskRefusedError,
+    HaltedError,
+    NoTimeError,
+    PausedError,
+    UpgradeConverterError,
+)
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import Outcome, Reason

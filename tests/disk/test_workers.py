@@ -399,3 +399,18 @@ def test_content_is_shared_where_that_works(tmp_path: Path, kind: str) -> None:
         with open(f"{top}/copy", "rb") as stream:
             assert stream.read() == content
         disk.close()
+
+
+def test_no_worker_holds_a_lock(tmp_path: Path) -> None:
+    """What locked something and is gone holds it no more, although its workers may be there for a moment longer."""
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with closing(Crew(lambda _, rows: len(rows), worth=0, count=2)) as crew:
+        done: list[int] = []
+        crew.give((), (1, 2, 3), lambda _, number: done.append(number))
+        crew.finish()
+        assert done == [3]
+        os.close(lock)
+        again = os.open(tmp_path / "lock", os.O_RDWR)
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(again)

@@ -381,6 +381,31 @@ def test_refused_in_the_middle_is_put_back(vault: _Full, code: int, at: int, mon
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [1, 4])
+def test_sync_refused_in_the_middle(tmp_path: Path, kind: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A piece of which the disk says that it could not be written comes back, and all before it; later it goes over."""
+    fsync = os.fsync
+    refusals = [errno.ENOSPC]
+
+    def refuse() -> None:
+        def refused(fd: int) -> None:
+            if refusals and "/stage/" in os.readlink(f"/proc/self/fd/{fd}"):
+                raise OSError(refusals.pop(), "No space left on device")
+            fsync(fd)
+
+        monkeypatch.setattr(os, "fsync", refused)
+
+    with _full(tmp_path, kind) as disk:
+        before = disk.files()
+        disk.at[at] = refuse
+        status, document = disk.start()
+        assert (status, document["error"]["code"]) == (4, "DiskFailed"), document["error"]
+        assert disk.files()[IMAGE] == before[IMAGE]
+        _finish(disk)
+        _require_converted(disk, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_died_after_a_piece(tmp_path: Path, kind: str) -> None:
     """A process that dies after any piece leaves what the next start finishes, or what a rollback brings back."""
     for then in ("run", "rollback"):

@@ -196,8 +196,8 @@ class Crew:
         try:
             native.die_with_parent()
             if os.getppid() == above:
-                for worker in self._workers:
-                    worker.line.close()
+                # Above all no lock: those of this program die with their holder, and this process may outlive it by a moment.
+                _close_all_but(line.fileno())
                 # Who stops the run politely stops all its processes; the one that gives the work decides what is still done.
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_IGN)
@@ -295,6 +295,12 @@ def _raise(name: str, *said: Any) -> NoReturn:
 
 
 # --- in a worker -------------------------------------------------------------------------------------------------------
+
+
+def _close_all_but(kept: int) -> None:
+    """Close every descriptor that this process was forked with but the standard ones and one more."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _work_once(act: Act, line: socket) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import os
@@ -211,12 +212,27 @@ def _require_converted(disk: _Full, before: Tree) -> None:
         was = {path.removeprefix(old): entry for path, entry in before.items() if path == old or path.startswith(f"{old}/")}
         for path, entry in was.items():
             found = there.get(path, {})
-            kept = ("kind", "size", "data", "to", *(("mtime",) if path else ()))
+            kept = ("kind", "size", "to", *(("mtime",) if path else ()))
             assert {name: found.get(name) for name in kept} == {name: entry.get(name) for name in kept}, old + path
+            assert _different(found, entry) == [], (old + path, disk.pieces)
             assert found.get("xattrs", {}).items() >= entry.get("xattrs", {}).items()
     assert not _is_open(disk.top)
     assert not os.path.exists(f"{disk.top}/vault/{ENGINE}")
     assert not {"stage", "trash", "quarantine"} & set(os.listdir(f"{disk.top}/{ENGINE}"))
+
+
+def _different(one: dict[str, Any], other: dict[str, Any]) -> list[int]:
+    """Return where two files have other content, in blocks; what is a hole in one and zeros in the other is the same."""
+    first, second = _content(one), _content(other)
+    return [at for at in range(0, max(len(first), len(second)), 4096) if first[at : at + 4096] != second[at : at + 4096]]
+
+
+def _content(entry: dict[str, Any]) -> bytes:
+    content = bytearray(int(entry.get("size", 0)))
+    for offset, coded, text in entry.get("data", []):
+        part = base64.b64decode(text) if coded == "base64" else str(text).encode()
+        content[offset : offset + len(part)] = part
+    return bytes(content)
 
 
 def _require_before(disk: _Full, before: Tree) -> None:

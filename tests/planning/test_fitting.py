@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from upgradeconverter.disk import manifest, streaming
 from upgradeconverter.model.entry import Entry, Kind, SharedFile, Space, TreeFacts
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Plan, Precondition, Shape, Step, Trial
-from upgradeconverter.planning import fitting
+from upgradeconverter.planning import fitting, lowspace
 from upgradeconverter.planning.facts import Facts
 from upgradeconverter.planning.fitting import Fitting, fit, reserve
 from upgradeconverter.planning.lowspace import CHUNK, as_stream, can_go_over
@@ -369,3 +370,8 @@ def test_reserve_is_never_planned_with(free: int) -> None:
     found = fit([_movable("a", 1 << 36, 1)], _facts(free))
     assert all(need.needed <= need.free - reserve(need.free) for need in found.needs)
     assert bool(found.waves) == (free > 4 * MIB)
+
+
+def test_plan_and_disk_count_alike() -> None:
+    """The plan, which must not know the disk, counts in the chunks and in the files of a piece that the disk goes by."""
+    assert (lowspace.CHUNK, lowspace._FILES) == (manifest.CHUNK, streaming._FILES)

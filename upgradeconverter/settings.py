@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from upgradeconverter.errors import BadSettingError
 
@@ -33,8 +34,7 @@ _LONGEST = 10**9
 _SECONDS = "a number of seconds, or 0 for none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """Everything that may be chosen.
 
     Attributes:

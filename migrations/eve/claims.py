@@ -7,15 +7,15 @@ contradicts the position, a single reference that agrees wins, otherwise the cla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from .config import App, ContentTree, DeviceConfig, VolumeRef
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """What one drive expects; `ref` is None without a usable reference."""
 
     app: str

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drive:
+class Drive(Struct, frozen=True, kw_only=True):
     """One drive of an application; a blank disk has no image."""
 
     has_image: bool
@@ -19,16 +19,14 @@ class Drive:
     form: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VolumeRef:
+class VolumeRef(Struct, frozen=True, kw_only=True):
     """What an application says of one of its volumes; `volume` is None when the UUID is unusable."""
 
     volume: str | None
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class App:
+class App(Struct, frozen=True, kw_only=True):
     """One application instance."""
 
     uuid: str
@@ -37,8 +35,7 @@ class App:
     refs: tuple[VolumeRef, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(Struct, frozen=True, kw_only=True):
     """One volume of the configuration; `clear_text` ones are not encrypted."""
 
     generation: int
@@ -46,16 +43,14 @@ class Volume:
     content_tree: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentTree:
+class ContentTree(Struct, frozen=True, kw_only=True):
     """What a volume is made from."""
 
     digest: str
     form: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfig:
+class DeviceConfig(Struct, frozen=True, kw_only=True):
     """The device's configuration; `latches` hold digests that EVE resolved itself, by (app, image, purge counter)."""
 
     apps: tuple[App, ...]

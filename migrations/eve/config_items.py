@@ -11,9 +11,10 @@ missing then is filled in by the agents themselves.
 # ruff: noqa: FBT003 - rows of a table
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from . import gojson
 
@@ -41,8 +42,7 @@ _MEMBERS = {_I: "IntValue", _B: "BoolValue", _S: "StrValue", _T: "TriStateValue"
 _LARGEST = {_I: 0xFFFFFFFF, _T: 2}
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(Struct, frozen=True):
     """A key with its default, from one release on and before another; without these, from the first or to the last."""
 
     key: str

@@ -5,7 +5,7 @@ Sources: the document "New /persist layout for volumes etc", and lf-edge/eve at 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from upgradeconverter.packs.api import Kind, Layout, Slot, Zone
 

@@ -7,8 +7,9 @@ counts where the file itself is missing or empty, and not where that is damaged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,8 +20,7 @@ BACKUP = ".bak"
 RESTARTED = "restarted"
 
 
-@dataclass(frozen=True, slots=True)
-class TopicItem:
+class TopicItem(Struct, frozen=True):
     """One item: its key, the file that counts, and what lies beside that and goes with it."""
 
     key: str

@@ -11,8 +11,9 @@ since a clock may have been wrong (known defects 21 and 23).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from upgradeconverter.packs.api import (
     DiskState,
@@ -65,8 +66,7 @@ class _UnreadableError(Exception):
         self.skip = Skip(path=document.path, reason=reason, detail=problem)
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
+class _Settings(Struct, frozen=True):
     """A map of settings, apart: items, items of each agent, and members that nobody knows here."""
 
     items: dict[str, Any]

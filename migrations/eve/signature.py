@@ -14,9 +14,10 @@ authentication where a certificate says what it is for.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,16 +56,14 @@ class Finding(StrEnum):
     EXPIRED = "certificate not valid any more"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What was found, and for people what it was found with."""
 
     finding: Finding
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class Material(Struct, frozen=True, kw_only=True):
     """What there is to verify with.
 
     Attributes:

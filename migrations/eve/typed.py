@@ -5,8 +5,9 @@ What nobody can say the type of stays where it is, and its room can be reclaimed
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.packs.api import DiskState, Migration, Move, Operation, Proposal, Reason, Skip
 

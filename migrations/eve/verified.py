@@ -6,7 +6,7 @@ directory that was named by the digest goes with its file (known defect 24).
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from upgradeconverter.packs.api import DiskState, Entry, Item, Kind, Migration, Move, Operation, Proposal, Reason, Retire, Skip
 

@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.olddisk import fake_vault, make_disk, unsynced
 from upgradeconverter import log

@@ -6,12 +6,13 @@ The numbers D1-D10 are those of `docs/durability.md`, J1-J6 those of the journal
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.modeldisk import HardLink, ModelDisk, PowerCut, Snapshot, Symlink
 from tests.support.underway import under_way

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from upgradeconverter.engine.progress import ITEM, Load, Meter, Reading, load_of
 from upgradeconverter.model.plan import Shape, Step

@@ -11,10 +11,11 @@ import hashlib
 import os
 import secrets
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.modeldisk import ModelDisk, Symlink
 from upgradeconverter.engine import ledger

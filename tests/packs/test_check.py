@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from migrations.eve import PACK
 from upgradeconverter.packs.api import DiskState, LayoutOrder, Migration, Proposal, Range, Slot, Zone

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from migrations.eve import PACK, design_names
 from migrations.eve.layouts import CLEAR_VOLUMES, VAULT_VOLUMES

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from migrations.eve.checkpoint import CANDIDATES, OPTIONS, SIGNATURE, read_checkpoint
 from tests.packs.eve_device import Device

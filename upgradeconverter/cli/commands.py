@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from upgradeconverter.cli.progress import metered
 from upgradeconverter.disk import lock
@@ -40,8 +42,7 @@ if TYPE_CHECKING:
 _clock = time.monotonic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Struct, frozen=True, kw_only=True):
     """What a command works with."""
 
     session: Session

@@ -7,8 +7,9 @@ is ready (`Type=oneshot`) says no `READY=1`.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,7 @@ VARIABLE = "NOTIFY_SOCKET"
 PATIENCE = 300
 
 
-@dataclass(slots=True)
-class Notifier:
+class Notifier(Struct):
     """Tells systemd; the time limit is moved only where something has moved since it was moved last.
 
     Attributes:

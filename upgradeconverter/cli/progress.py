@@ -13,8 +13,9 @@ import os
 import sys
 import time
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
 
 from upgradeconverter import log
 from upgradeconverter.cli import notify
@@ -44,8 +45,7 @@ class Display(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Seldom:
+class Seldom(Struct, kw_only=True):
     """Passes readings on, at most one in so many seconds; if `eager`, at once when something else is done than before."""
 
     every: float
@@ -86,8 +86,7 @@ def _is_terminal() -> bool:
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
-@dataclass(slots=True)
-class _Person:
+class _Person(Struct):
     """A person at the terminal, with what that can do."""
 
     display: Display | None = None
@@ -182,8 +181,7 @@ class Lines:
         """Leave the lines where they are."""
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """One line that is overwritten, by nothing but carriage returns and blanks."""
 
     length: int = 0

@@ -15,9 +15,10 @@ import hashlib
 import os
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from upgradeconverter.disk import native
 from upgradeconverter.disk.manifest import CHUNK, add_chunk, data_chunks
@@ -36,8 +37,7 @@ _BUFFERS = 4
 _ZEROS = bytes(CHUNK)
 
 
-@dataclass(slots=True, kw_only=True)
-class Content:
+class Content(Struct, kw_only=True):
     """How content is copied.
 
     Attributes:

@@ -12,9 +12,11 @@ import errno
 import os
 import stat
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.disk import attributes, native, usage
 from upgradeconverter.disk.content import Content, write
@@ -39,8 +41,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL = 4 << 20
 
 
-@dataclass(slots=True, kw_only=True)
-class _Copying:
+class _Copying(Struct, kw_only=True):
     """State of one copy.
 
     Attributes:

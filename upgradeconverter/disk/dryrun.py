@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from upgradeconverter.disk.port import Disk
@@ -35,8 +36,7 @@ class EffectInDryRunError(Exception):
     """A dry run tried to change something: a mistake in this program; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class DryRunDisk:
+class DryRunDisk(Struct, frozen=True):
     """Wraps a disk; `read_only(disk)` gives it the type of the port."""
 
     disk: Disk

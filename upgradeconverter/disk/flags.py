@@ -6,7 +6,8 @@ Only regular files and directories have them here: to ask anything else it would
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from upgradeconverter.disk import native
 
@@ -79,8 +80,7 @@ def has_hints(extended: int) -> bool:
     return bool(extended & _HINTS)
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
+class Carrier(Struct, frozen=True):
     """Carries flags and projects over from one directory's file system to another's."""
 
     bits: int

@@ -7,8 +7,9 @@ work only where its docstring says so. This module knows nothing of plans, journ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk.manifest import content_digest
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
 ENGINE_FOLDER = ".upgradeconverter"
 
 
-@dataclass(slots=True, kw_only=True)
-class Names:
+class Names(Struct, kw_only=True):
     """Files of which some copies have met one name, while other names may come: so that copies share an inode where sources do.
 
     Attributes:
@@ -35,8 +35,7 @@ class Names:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOrder:
+class CopyOrder(Struct, frozen=True, kw_only=True):
     """What to copy and how.
 
     Attributes:
@@ -58,8 +57,7 @@ class CopyOrder:
     hollow: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """How far a stream has come: the content before it lies at the new place, that from it on at the old one.
 
     Attributes:
@@ -75,8 +73,7 @@ class Place:
     capability: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamOrder:
+class StreamOrder(Struct, frozen=True, kw_only=True):
     """What content is to be taken over, piece by piece, from something into a hollow copy of it.
 
     Attributes:
@@ -92,8 +89,7 @@ class StreamOrder:
     apart: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyReceipt:
+class CopyReceipt(Struct, frozen=True, kw_only=True):
     """What a copy turned out to be.
 
     Attributes:

@@ -13,8 +13,10 @@ import stat
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.disk import attributes as attrs
 from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
@@ -46,8 +48,7 @@ def _parts(fd: int, start: int, size: int, *, part: int = CHUNK) -> Iterator[byt
         size -= len(found)
 
 
-@dataclass(frozen=True, slots=True)
-class PosixDisk:
+class PosixDisk(Struct, frozen=True, eq=False):
     """A directory of the running system.
 
     Attributes:
@@ -57,7 +58,7 @@ class PosixDisk:
     root_fd: int
     root_path: str
     asks: bool = True
-    flusher: Flusher = field(default_factory=Flusher, compare=False, repr=False)
+    flusher: Flusher = field(default_factory=Flusher)
 
     @classmethod
     def at(cls, path: str) -> PosixDisk:

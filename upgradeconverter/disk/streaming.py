@@ -17,8 +17,10 @@ import fcntl
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.disk import attributes, native
 from upgradeconverter.disk.manifest import CHUNK, data_chunks
@@ -40,8 +42,7 @@ _BLOCK = 4096
 _FILES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     """One file in both trees, open; `place` is its beginning, with what writing to it takes away."""
 
     path: str
@@ -51,8 +52,7 @@ class _Pair:
     place: Place
 
 
-@dataclass(slots=True)
-class _Stream:
+class _Stream(Struct):
     """One stream on its way, forth or back.
 
     Attributes:

@@ -10,10 +10,11 @@ import hashlib
 import os
 import stat
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk import attributes, native, vault
 from upgradeconverter.disk.flags import has_hints, letters
@@ -33,8 +34,7 @@ _TOLD = 8
 Row: TypeAlias = tuple[int, str, str, str, str, dict[bytes, bytes]]
 
 
-@dataclass(slots=True)
-class _Closer:
+class _Closer(Struct):
     """What only open files and directories tell; plain data, so that it can come from another process."""
 
     bits: int = 0
@@ -63,8 +63,7 @@ class _Closer:
         return self.bits, self.hints, self.projects, self.xattrs
 
 
-@dataclass(slots=True)
-class _Survey:
+class _Survey(Struct):
     """What a walk has found so far."""
 
     path: str

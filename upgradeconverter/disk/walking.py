@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
 
 from upgradeconverter.disk import native
 from upgradeconverter.model.entry import Entry, Kind
@@ -236,8 +237,7 @@ def _identity(facts: os.stat_result) -> tuple[int, int]:
     return facts.st_dev, facts.st_ino
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(Struct):
     """One entry on a walk; valid until the next step.
 
     Attributes:
@@ -277,8 +277,7 @@ class Row(NamedTuple):
     is_file: bool
 
 
-@dataclass(slots=True)
-class Stretch:
+class Stretch(Struct):
     """Names in one directory that follow each other, and are no directories by what its list says; valid until the next step."""
 
     fd: int

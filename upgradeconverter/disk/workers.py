@@ -18,8 +18,9 @@ import signal
 import threading
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk import native
 from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
@@ -53,8 +54,7 @@ class WorkerDiedError(OSError):
         super().__init__(errno.EIO, f"a process that did part of the work {how}")
 
 
-@dataclass(slots=True, eq=False)
-class _Piece:
+class _Piece(Struct, eq=False):
     """Rows that are handed out together with the descriptors that they need, and what happens with their result."""
 
     fds: tuple[int, ...]
@@ -68,8 +68,7 @@ class _Piece:
         self.then(self.fds, self.result)
 
 
-@dataclass(slots=True)
-class _Worker:
+class _Worker(Struct):
     pid: int
     line: socket
     busy: deque[list[_Piece]] = field(default_factory=deque)

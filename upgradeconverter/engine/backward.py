@@ -6,8 +6,9 @@ written to the new place since then goes back with it. Content, owner, mode, xat
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from upgradeconverter.engine.places import parent, quarantine_path
 from upgradeconverter.engine.room import laid_out

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk.port import SourceChangedError, SourceInUseError
 from upgradeconverter.engine import staging, stopping
@@ -36,8 +37,7 @@ _STAGING = (Shape.COPY, Shape.STREAM, Shape.CREATE)
 _BOUNDARY = (errno.EXDEV, errno.EPERM)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
+class StepResult(Struct, frozen=True, kw_only=True):
     """What became of one step of the plan; `step` is what was carried out in the end."""
 
     step: Step
@@ -46,8 +46,7 @@ class StepResult:
     detail: str = ""
 
 
-@dataclass(slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, kw_only=True):
     """The steps of one transaction.
 
     Attributes:

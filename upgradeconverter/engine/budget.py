@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,7 @@ _PATIENCE = 10.0
 _HOPELESS = 2.0
 
 
-@dataclass(slots=True)
-class _Speed:
+class _Speed(Struct):
     """What was done so far of one half, in how many seconds."""
 
     size: int = 0
@@ -47,8 +47,7 @@ class _Speed:
         return work * self.seconds / self.work * _MARGIN if self.size >= _ENOUGH else None
 
 
-@dataclass(slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, kw_only=True):
     """The time that is left.
 
     Attributes:

@@ -6,8 +6,9 @@ of them is put away; what stops after that is finished by the next start.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.engine.convert import plan_overtaken
 from upgradeconverter.engine.overtaken import pending_sources, sources_of

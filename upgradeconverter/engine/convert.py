@@ -6,8 +6,9 @@ that it is given; an UpgradeConverterError that ends it is raised and put into t
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from upgradeconverter import log
 from upgradeconverter.engine.overtaken import look, merged, pending_sources, sources_of, without

@@ -9,8 +9,9 @@ Of what was only renamed nobody ever read the content, so only a copy can be com
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk.manifest import content_digest
 from upgradeconverter.engine.ledger import journals_of
@@ -32,8 +33,7 @@ _OWN_COPY = "Copy"
 _EMPTIED = "Retire"
 
 
-@dataclass(slots=True)
-class _Noted:
+class _Noted(Struct):
     """The last that the history says of each path: what lies there, and by which item it became empty."""
 
     there: dict[str, dict[str, Any]] = field(default_factory=dict)

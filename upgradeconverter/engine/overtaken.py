@@ -12,9 +12,11 @@ the lock. Changes nothing itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
@@ -44,8 +46,7 @@ _TOLD = {
 _OLD_ONE_COUNTS = (Divergence.NEWEST, Divergence.SOURCE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """The copies of a trial that were published together, and what else of the old system's has the same content."""
 
     key: str

@@ -5,8 +5,9 @@ Ties together the meter, which people see, the budget, which ends with the deadl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from upgradeconverter.engine import stopping
 from upgradeconverter.engine.budget import Budget
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Step
 
 
-@dataclass(slots=True, kw_only=True)
-class Pace:
+class Pace(Struct, kw_only=True):
     """A meter and a budget; by itself it shows nothing and has no deadline."""
 
     meter: Meter = field(default_factory=Meter)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct, field
 
 from upgradeconverter.engine.report import is_shown
 from upgradeconverter.model.plan import Shape
@@ -66,8 +67,7 @@ def _is_read(step: Step) -> bool:
     return (step.shape is Shape.RENAME and step.sha256 is not None) or (step.shape is Shape.CREATE and step.made_of == "copy")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """How far it has come at one moment.
 
     Attributes:
@@ -94,8 +94,7 @@ class Reading:
         return 100 * (self.size + self.items * ITEM) // whole if whole else 100
 
 
-@dataclass(slots=True, kw_only=True)
-class Meter:
+class Meter(Struct, kw_only=True):
     """Counts what goes by and tells the watchers.
 
     Calling sequence: `expect` once what is to be done is known; for each wave `moved` and `ended` as it goes, then `wave_over`.

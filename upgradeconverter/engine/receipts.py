@@ -12,8 +12,9 @@ only renamed there is no digest, since nobody looked inside; what lay there afte
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from upgradeconverter import __version__
 from upgradeconverter.engine.ledger import journals_of
@@ -39,8 +40,7 @@ _JOURNALS = 3
 _Key = tuple[str | None, str | None, Shape]
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     """What report and journal say together of one item."""
 
     step: Step
@@ -50,8 +50,7 @@ class _Known:
     mark: str | None = None
 
 
-@dataclass(slots=True)
-class _Items:
+class _Items(Struct):
     known: dict[_Key, _Known] = field(default_factory=dict)
 
     def take_transaction(self, view: JournalView, transaction: Transaction) -> None:

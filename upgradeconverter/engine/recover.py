@@ -6,8 +6,9 @@ otherwise UnknownStateError and nothing was changed. Running again is the same a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from upgradeconverter.disk.port import Place
 from upgradeconverter.engine.batch import steps_from_payload, told
@@ -38,8 +39,7 @@ FORWARD, BACKWARD = "forward", "backward"
 _OURS_ONLY = (RecordKind.BEGIN, RecordKind.STAGED, RecordKind.UNDO)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
+class Recovery(Struct, frozen=True, kw_only=True):
     """What became of one open transaction: `finished` or `undone`, and which of its steps left something alone.
 
     Not `is_whole` is one of which something could not be put back where it was.

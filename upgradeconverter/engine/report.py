@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from upgradeconverter.errors import EXIT_DEVIATIONS, EXIT_DONE
 from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reason
@@ -28,8 +30,7 @@ _UNDO_WORDS = {Undo.UNTIL_CONFIRMED: ", until confirmed", Undo.MOVED_BACK: "", U
 _encode = json.JSONEncoder(ensure_ascii=True).encode
 
 
-@dataclass(slots=True, kw_only=True)
-class Report:
+class Report(Struct, kw_only=True):
     """Everything that `--output json` prints; see `schema.json` for the meaning of each field.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from upgradeconverter.disk import native
 from upgradeconverter.engine.places import (
@@ -53,16 +54,14 @@ _OWN_FOLDERS = ("", *(f"/{name}" for name in (*WORKING_FOLDERS, QUARANTINE)))
 _OWN_FILES = (JOURNAL, *EARLIER_JOURNALS, LEDGER, EARLIER_LEDGER, STAMP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outside:
+class Outside(Struct, frozen=True, kw_only=True):
     """A directory outside of the root, which is only ever read."""
 
     path: str
     disk: Disk | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """One pack, one disk, one target.
 
     Attributes:
@@ -93,7 +92,7 @@ class Session:
     outside: Mapping[str, Outside] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     is_lasting: bool = True
-    decoded: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict, compare=False, repr=False)
+    decoded: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict)
 
     def check_own_folder(self) -> None:
         """Raise EngineFolderError where something lies in the place of the engine's own files that it cannot have made."""

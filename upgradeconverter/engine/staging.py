@@ -5,7 +5,7 @@ Guarantees: nothing but the transaction's own stage is written to; durable is it
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from upgradeconverter.disk.port import CopyOrder, CopyReceipt
 from upgradeconverter.engine.work import StepRefusedError, Work, check_source, check_unused

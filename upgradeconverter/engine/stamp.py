@@ -12,8 +12,10 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from upgradeconverter.engine.places import ENGINE_FOLDER, STAMP
 from upgradeconverter.errors import StampDamagedError
@@ -30,8 +32,7 @@ _CONDITIONS = ("asked", "release", "config")
 Signature = tuple[int, int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """Under which conditions one way of starting has nothing to do, and what it answers then.
 
     Attributes:
@@ -51,8 +52,7 @@ class Section:
     json: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+class Stamp(Struct, frozen=True, kw_only=True):
     """What the stamp says; `run` is the last run that changed the disk, or empty."""
 
     pack: str

@@ -10,8 +10,9 @@ the caller has synced the folders that `folders_of_flip` and its siblings name.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.engine.housekeeping import sync_folders
 from upgradeconverter.engine.places import parent

@@ -7,9 +7,10 @@ as they are allocated, which is less where there are holes. Looks only.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from upgradeconverter.engine.places import ENGINE_FOLDER, QUARANTINE, folder_of, parent
 from upgradeconverter.model.entry import Kind
@@ -39,8 +40,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where something lies, as far as it matters here: the agent, the directory, and the state of that."""
 
     agent: str
@@ -49,8 +49,7 @@ class Place:
     pattern: str | None = None
 
 
-@dataclass(slots=True)
-class Room:
+class Room(Struct):
     """What lies in a place (bytes)."""
 
     files: int = 0
@@ -66,8 +65,7 @@ class Room:
         self.reclaimable += entry.allocated if reclaimable else 0
 
 
-@dataclass(slots=True)
-class _Count:
+class _Count(Struct):
     disk: Disk
     places: dict[str, Place]
     reclaimable: frozenset[str]

@@ -6,8 +6,10 @@ Knows `Disk` verbs and one step at a time; changes nothing.
 from __future__ import annotations
 
 import errno
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from upgradeconverter.disk.port import Names, Place
 from upgradeconverter.engine.places import parent, quarantine_path, stage_folder, trash_folder
@@ -33,8 +35,7 @@ class StepRefusedError(Exception):
         self.detail = detail
 
 
-@dataclass(slots=True, kw_only=True)
-class Work:
+class Work(Struct, kw_only=True):
     """One transaction's context for the handlers.
 
     Attributes:

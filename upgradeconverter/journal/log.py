@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from upgradeconverter.errors import JournalDamagedError, JournalTooNewError
 from upgradeconverter.journal.record import (
@@ -36,8 +37,7 @@ _LIMIT = 1 << 30
 _SECTOR = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
+class Transaction(Struct, frozen=True, kw_only=True):
     """All records of one wave, oldest first."""
 
     txid: str
@@ -70,8 +70,7 @@ class Transaction:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalView:
+class JournalView(Struct, frozen=True, kw_only=True):
     """What the journal says: transactions in the order in which they began; `torn` is the size to cut to, or None."""
 
     transactions: tuple[Transaction, ...] = ()
@@ -120,8 +119,7 @@ def _is_torn(line: bytes, offset: int, sequence: int, *, ends: bool) -> bool:
     return bool(runs) and all((start == offset or start % _SECTOR == 0) and end % _SECTOR == 0 for start, end in runs)
 
 
-@dataclass(slots=True)
-class Journal:
+class Journal(Struct):
     """The journal file of one root."""
 
     disk: Disk

@@ -6,9 +6,10 @@ Paths are `str` made by `os.fsdecode`, so a name that is not UTF-8 survives; `""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,7 @@ class Kind(StrEnum):
     BLOCK = "block device"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """What `lstat` and our own extended attributes tell of one path.
 
     Attributes:
@@ -61,8 +61,7 @@ class Entry:
         return self.path.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Struct, frozen=True, kw_only=True):
     """One entry of a slot: the entry, what its name says, and for directories what lies directly inside.
 
     Attributes:
@@ -84,8 +83,7 @@ class Item:
         return self.entry.path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedFile:
+class SharedFile(Struct, frozen=True, kw_only=True):
     """A file that has names outside of what was walked.
 
     Attributes:
@@ -98,8 +96,7 @@ class SharedFile:
     links: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeFacts:
+class TreeFacts(Struct, frozen=True, kw_only=True):
     """What a walk over a file or tree tells, without reading content.
 
     Attributes:
@@ -142,8 +139,7 @@ class TreeFacts:
     bare: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Domain:
+class Domain(Struct, frozen=True, kw_only=True):
     """The part of the disk inside which `rename` works: one mount, one encryption policy, one quota project.
 
     Attributes:
@@ -165,8 +161,7 @@ class Domain:
     longest_link: int = 4095
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class Space(Struct, frozen=True, kw_only=True):
     """What is free on the file system of a domain."""
 
     filesystem: str
@@ -175,8 +170,7 @@ class Space:
     block_size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """One small input file as it was read: its bytes, or why there are none (`missing`, `locked`, `not a regular file`, ...).
 
     Attributes:
@@ -194,8 +188,7 @@ class Document:
         return hashlib.sha256(self.content or b"").hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """Facts about everything found in the scanned slots.
 
     Attributes:

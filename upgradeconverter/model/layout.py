@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from upgradeconverter.model.entry import Kind
 
@@ -24,8 +25,7 @@ class Zone(StrEnum):
     UNSEALED = "unsealed vault"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(Struct, frozen=True, kw_only=True):
     """One declared place.
 
     Attributes:
@@ -59,8 +59,7 @@ class Slot:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """Whose a slot and what is put there is: the owner writes, and where it is shared the group reads."""
 
     uid: int
@@ -87,8 +86,7 @@ def access(slot: Slot, agents: Mapping[str, tuple[int, int]]) -> Access:
     return Access(uid=uid, gid=groups.pop(), is_shared=True) if groups else Access(uid=uid, gid=gid)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class Layout(Struct, frozen=True, kw_only=True):
     """One way state may lie on the disk: its label and its slots."""
 
     label: str

@@ -5,9 +5,10 @@ Adding one is a decision of its own: planner, stage, flip, undo, recovery rows a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from upgradeconverter.model.outcome import Reason
@@ -28,8 +29,7 @@ class Divergence(StrEnum):
     NEWEST = "newest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Move(Struct, frozen=True, kw_only=True):
     """Take what lies at `source` to `target`.
 
     Attributes:
@@ -51,8 +51,7 @@ class Move:
     divergence: Divergence = Divergence.ASK
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """Make `target` like `source` and keep the source."""
 
     source: str
@@ -60,8 +59,7 @@ class Copy:
     slot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """A small file that is written together with another one, in the place of whatever lies there."""
 
     target: str
@@ -69,8 +67,7 @@ class Note:
     slot: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Write:
+class Write(Struct, frozen=True, kw_only=True):
     """Make a small new file.
 
     Attributes:
@@ -83,8 +80,7 @@ class Write:
     beside: tuple[Note, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rewrite:
+class Rewrite(Struct, frozen=True, kw_only=True):
     """Make a small file of what another one says, and set that aside; `target` may be the very same place.
 
     Attributes:
@@ -106,8 +102,7 @@ class Rewrite:
     beside: tuple[Note, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relocate:
+class Relocate(Struct, frozen=True, kw_only=True):
     """Copy a directory to another place, set it aside, and leave a relative link for readers that know no other name."""
 
     source: str
@@ -120,8 +115,7 @@ class Relocate:
         return "../" * self.source.count("/") + self.target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """Make a symbolic link; the destination is relative and stays inside the root."""
 
     target: str
@@ -139,16 +133,14 @@ class Link:
         return self.destination.startswith("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnsureDirectory:
+class EnsureDirectory(Struct, frozen=True, kw_only=True):
     """Make a slot's directory where it is missing."""
 
     target: str
     slot: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retire:
+class Retire(Struct, frozen=True, kw_only=True):
     """Put away what the new layout does not need: an emptied directory, a leftover.
 
     Attributes:
@@ -164,8 +156,7 @@ class Retire:
     once_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAttributes:
+class SetAttributes(Struct, frozen=True, kw_only=True):
     """Give an existing path the owner and mode that its slot declares."""
 
     target: str
@@ -175,8 +166,7 @@ class SetAttributes:
 Operation = Move | Copy | Write | Rewrite | Relocate | Link | EnsureDirectory | Retire | SetAttributes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skip:
+class Skip(Struct, frozen=True, kw_only=True):
     """Something stays where it is, and why; `rival` is another path on which that depends."""
 
     path: str
@@ -185,8 +175,7 @@ class Skip:
     rival: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class Proposal(Struct, frozen=True, kw_only=True):
     """What one migration wants: operations and skips, in the pack's order, and warnings for the report."""
 
     migration: str

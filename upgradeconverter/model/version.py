@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from upgradeconverter.errors import NoPathError, UnknownLayoutError, UnknownNewerLayoutError
 
@@ -11,16 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Layouts from `since` on and before `until`; without `until`, all that follow."""
 
     since: str
     until: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutOrder:
+class LayoutOrder(Struct, frozen=True, kw_only=True):
     """The layouts of one pack, oldest first.
 
     Attributes:

@@ -6,8 +6,9 @@ get data and return data, have no clock, no disk and no log, and import only thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from upgradeconverter.model.entry import (
     FORMAT_XATTR,
@@ -80,16 +81,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
+class Phase(Struct, frozen=True, kw_only=True):
     """One moment of the boot; `needs_vault` phases do not touch anything until the vault is usable."""
 
     name: str
     needs_vault: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class Input(Struct, frozen=True, kw_only=True):
     """A small file, or every regular file directly in a directory, that is read as documents.
 
     Attributes:
@@ -111,8 +110,7 @@ class Input:
         return f"{self.outside}:{self.path}" if self.outside else self.path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True, kw_only=True):
     """What the device's own saved configuration says.
 
     Attributes:
@@ -130,8 +128,7 @@ class Checkpoint:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiskState:
+class DiskState(Struct, frozen=True, kw_only=True):
     """Everything that a migration may know.
 
     Attributes:
@@ -158,8 +155,7 @@ class DiskState:
         return self.inventory.in_slot(slot)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(Struct, frozen=True, kw_only=True):
     """One conversion of one kind of state.
 
     Attributes:
@@ -191,8 +187,7 @@ class Migration:
     ended: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
+class Pack(Struct, frozen=True, kw_only=True):
     """One system's layouts and migrations.
 
     Attributes:

@@ -7,8 +7,10 @@ that it is not there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Document
 from upgradeconverter.model.operation import Operation, Proposal, Rewrite, Write
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
 _Made = Rewrite | Write
 
 
-@dataclass(slots=True)
-class Composition:
+class Composition(Struct):
     """What migrations have proposed so far.
 
     Attributes:

@@ -7,8 +7,10 @@ target comes before it. What cannot be done is a CannotError, and the caller tak
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.layout import Access, access
@@ -35,8 +37,7 @@ class CannotError(Exception):
         self.skip = Skip(path=path, reason=reason, detail=detail, rival=rival)
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct):
     """The plan while it is made.
 
     Attributes:
@@ -117,7 +118,8 @@ class Draft:
     def from_source(self, base: Step, source: str, **more: Any) -> Step:
         """Return a step with everything that is known of its source, and what else is given."""
         entry, tree = self.source_entry(source), self.facts.tree(source)
-        return base.but(
+        return replace(
+            base,
             number=len(self.steps),
             source=source,
             source_home=self.facts.domains[above(source)].home,

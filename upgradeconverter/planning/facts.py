@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from upgradeconverter.model.entry import Kind, TreeFacts
 from upgradeconverter.model.plan import Attributes
@@ -15,8 +16,7 @@ _OUR_LABELS = ("format", "owner")
 _UNLABELLED = tuple((name, "") for name in _OUR_LABELS)
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(Struct):
     """What is known of the paths of a set of operations.
 
     Attributes:

@@ -7,8 +7,10 @@ are bounded, and so is the work that a power cut costs.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
@@ -29,8 +31,7 @@ WAVE_STEPS = 1000
 _INODE_RESERVE = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitting:
+class Fitting(Struct, frozen=True, kw_only=True):
     """What fits, in the order in which it is to be carried out, what does not, and what the fullest moment needs."""
 
     waves: tuple[Wave, ...]
@@ -43,8 +44,7 @@ def reserve(free: int) -> int:
     return max(1 << 20, min(16 << 20, free // 50))
 
 
-@dataclass(slots=True)
-class _Cost:
+class _Cost(Struct):
     """Bytes and inodes by file system: what steps take at once, and what they give back when their wave is through."""
 
     taken: Counter[str] = field(default_factory=Counter)
@@ -107,8 +107,7 @@ def _waits(group: Iterable[Step], trial: Trial | None) -> bool:
     return trial is not None and not any(step.source in trial.at_once for step in group if step.source is not None)
 
 
-@dataclass(slots=True)
-class _Room:
+class _Room(Struct):
     """The file systems while waves are laid out: what finished waves left, and what the open one takes."""
 
     spaces: dict[str, Space]
@@ -288,7 +287,7 @@ def _with_folders(folders: list[Step], waves: list[tuple[list[Step], bool]]) -> 
 
 
 def _numbered(step: Step, number: int) -> Step:
-    return step if step.number == number else step.but(number=number)
+    return step if step.number == number else replace(step, number=number)
 
 
 def _wave(steps: tuple[Step, ...], facts: Facts, *, trial: bool) -> Wave:

@@ -6,8 +6,9 @@ in it forbids to be written to.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.plan import Shape, Step

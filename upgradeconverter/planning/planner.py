@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import (

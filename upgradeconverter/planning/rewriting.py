@@ -7,8 +7,9 @@ Must not know: the disk, and what the files mean.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Divergence, Note

@@ -14,10 +14,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from . import gojson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -28,28 +30,62 @@ _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _OF_THEMSELVES = (INDEX, MANIFEST, _DOCKER_LIST, _DOCKER_MANIFEST)
 # Beginnings of disk images: qcow and qcow2, VMDK (sparse, and as text), VHDX, dynamic VHD, squashfs (EVE's own).
 _IMAGES = (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix", b"hsqs")
-# How many bytes of a file are looked at. An ISO has its mark in the 17th sector of 2 KiB; documents are smaller than this.
+# How many bytes of a file are looked at. An ISO has its mark in the 17th sector of 2 KiB; documents are shorter than this.
 PEEK = 64 << 10
 _ISO = (32769, b"CD001")
 _BOOT_SECTOR = (510, b"\x55\xaa")
 _EXT = (1080, b"\x53\xef")
 
 
-def media_types(documents: Mapping[str, bytes], images: Iterable[str]) -> dict[str, str]:
+class Sign(Struct, frozen=True, kw_only=True):
+    """What the beginning of a blob, `PEEK` bytes of it, tells.
+
+    Attributes:
+        is_image: whether it is that of a disk image.
+        digest: of a whole document, "" where it is none.
+        own: what the document says, or shows, that it is.
+        named: digest and media type of all that the document names.
+    """
+
+    is_image: bool = False
+    digest: str = ""
+    own: str | None = None
+    named: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, head: bytes) -> Sign:
+        """Return what a beginning tells."""
+        document = _document(head)
+        if document is None:
+            return _IMAGE if is_image(head) else _NOTHING
+        return cls(
+            is_image=is_image(head),
+            digest=hashlib.sha256(head).hexdigest(),
+            own=_own(document),
+            named=tuple(_named_in(document)),
+        )
+
+
+# Nearly every blob has one of these.
+_IMAGE, _NOTHING = Sign(is_image=True), Sign()
+
+
+def media_types(signs: Iterable[tuple[str, Sign]], images: Iterable[str]) -> dict[str, str]:
     """Return the media type of each blob of which it is known, by its digest in lower case.
 
     Args:
-        documents: content by digest of all blobs that may be documents; what has another digest is passed over.
-        images: digests of blobs that are disk images, by their content or by the configuration.
+        signs: what blobs tell, with the digests that they are named by; a document that has another one says nothing.
+        images: digests of blobs that are disk images by the configuration.
     """
-    read = {digest: _document(digest, content) for digest, content in documents.items()}
-    found = dict.fromkeys(images, LAYER)
-    found |= {digest: kind for each in read.values() for digest, kind in _named_in(each)}
-    return found | {digest: kind for digest, each in read.items() if (kind := _own(each)) is not None}
+    signs = tuple(signs)
+    true = [(digest, sign) for digest, sign in signs if sign.digest == digest]
+    found = dict.fromkeys((*images, *(digest for digest, sign in signs if sign.is_image)), LAYER)
+    found |= {digest: kind for _, sign in true for digest, kind in sign.named}
+    return found | {digest: sign.own for digest, sign in true if sign.own is not None}
 
 
 def is_image(head: bytes) -> bool:
-    """Return whether the beginning of a file (`PEEK` bytes of it) is that of a disk image."""
+    """Return whether the beginning of a file is that of a disk image."""
     at = ((offset, mark) for offset, mark in (_ISO, _BOOT_SECTOR, _EXT))
     return head.startswith(_IMAGES) or any(head[offset : offset + len(mark)] == mark for offset, mark in at)
 
@@ -59,11 +95,11 @@ def escaped(media_type: str) -> str:
     return quote(media_type, safe="$&+=:@")
 
 
-def _document(digest: str, content: bytes) -> Any:
-    if not content.lstrip().startswith(b"{") or hashlib.sha256(content).hexdigest() != digest:
+def _document(head: bytes) -> Any:
+    if len(head) == PEEK or not head.lstrip().startswith(b"{"):
         return None
     try:
-        return gojson.read(content)
+        return gojson.read(head)
     except ValueError:
         return None
 

@@ -13,7 +13,7 @@ from upgradeconverter.packs.api import DiskState, Migration, Move, Operation, Pr
 
 from .config import DeviceConfig
 from .layouts import VERIFIED, VERIFIED_BY_TYPE_PEEKED, VERIFIED_UNTYPED
-from .media_types import escaped, is_image, media_types
+from .media_types import Sign, escaped, media_types
 from .releases import Feature, layouts_with
 from .verified import move_file, move_of
 
@@ -42,12 +42,10 @@ def plan(state: DiskState) -> Proposal:
 
 
 def _types(items: list[Item], config: object) -> dict[str, str]:
-    sizes = {entry.path: entry.size for item in items for entry in (item.entry, *item.children)}
-    heads = [(item.keys["digest"].lower(), path, head) for item in items for path, head in item.heads.items()]
-    documents = {digest: head for digest, path, head in heads if len(head) == sizes[path]}
+    signs = [(item.keys["digest"].lower(), sign) for item in items for sign in item.gists.values() if isinstance(sign, Sign)]
     trees = config.content_trees.values() if isinstance(config, DeviceConfig) else ()
     images = {tree.digest for tree in trees if tree.form not in ("container", "fmtunknown")}
-    return media_types(documents, images | {digest for digest, _, head in heads if is_image(head)})
+    return media_types(signs, images)
 
 
 def _typed(move: Move, types: Mapping[str, str]) -> Move | Skip:

@@ -10,17 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations.eve.media_types import CONFIG, INDEX, LAYER, MANIFEST, PEEK, escaped, is_image, media_types
+from migrations.eve.media_types import CONFIG, INDEX, LAYER, MANIFEST, PEEK, Sign, escaped, is_image, media_types
 
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 BLOB, OTHER = "ab" * 32, "cd" * 32
 
 
-def blobs(*documents: Any) -> dict[str, bytes]:
-    """Return documents by digest."""
+def blobs(*documents: Any) -> dict[str, Sign]:
+    """Return what documents tell, by digest."""
     written = [json.dumps(each).encode() for each in documents]
-    return {hashlib.sha256(each).hexdigest(): each for each in written}
+    return {hashlib.sha256(each).hexdigest(): Sign.of(each) for each in written}
+
+
+def types(signs: dict[str, Sign], *images: str) -> dict[str, str]:
+    """Return the media types of blobs."""
+    return media_types(signs.items(), images)
 
 
 def descriptor(digest: str, kind: str) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def descriptor(digest: str, kind: str) -> dict[str, Any]:
 def test_documents(document: Any, kind: str) -> None:
     """Indexes and manifests say or show what they are."""
     (digest,) = found = blobs(document)
-    assert media_types(found, ()) == {digest: kind}
+    assert types(found) == {digest: kind}
 
 
 @pytest.mark.parametrize(
@@ -54,24 +59,24 @@ def test_documents(document: Any, kind: str) -> None:
 )
 def test_what_is_not_known(document: Any) -> None:
     """Nobody knows what a document is that neither says it nor is named."""
-    assert media_types(blobs(document), ()) == {}
+    assert types(blobs(document)) == {}
 
 
 def test_named() -> None:
     """Layers and configuration are what the manifest calls them, in either spelling of a digest."""
     manifest = {"config": descriptor(BLOB, CONFIG), "layers": [descriptor(OTHER.upper(), DOCKER_LAYER)]}
     (digest,) = found = blobs(manifest)
-    assert media_types(found, ()) == {digest: MANIFEST, BLOB: CONFIG, OTHER: DOCKER_LAYER}
+    assert types(found) == {digest: MANIFEST, BLOB: CONFIG, OTHER: DOCKER_LAYER}
 
 
 def test_forged() -> None:
     """A document that has not the digest of its name says nothing about others."""
-    assert media_types({BLOB: json.dumps({"layers": [descriptor(OTHER, LAYER)]}).encode()}, ()) == {}
+    assert types({BLOB: Sign.of(json.dumps({"layers": [descriptor(OTHER, LAYER)]}).encode())}) == {}
 
 
 def test_images() -> None:
     """A disk image counts as a layer."""
-    assert media_types({}, (BLOB,)) == {BLOB: LAYER}
+    assert types({}, BLOB) == {BLOB: LAYER}
 
 
 @pytest.mark.parametrize(
@@ -104,4 +109,11 @@ def test_escaped() -> None:
 @given(st.dictionaries(st.sampled_from((BLOB, OTHER)), st.binary()))
 def test_anything(found: dict[str, bytes]) -> None:
     """Whatever lies there, the answer is one."""
-    assert media_types(found, ()) == {}
+    assert set(types({digest: Sign.of(content) for digest, content in found.items()}).values()) <= {LAYER}
+
+
+def test_only_whole_documents() -> None:
+    """What may go on behind the bytes that were read is no document."""
+    content = json.dumps({"mediaType": INDEX}).encode()
+    whole, cut = content.ljust(PEEK - 1), content.ljust(PEEK)
+    assert (Sign.of(whole).own, Sign.of(cut)) == (INDEX, Sign())

@@ -68,14 +68,14 @@ class Item(Struct, frozen=True, kw_only=True):
         slot: name of the slot it was found in.
         keys: the named parts of the slot's pattern.
         children: entries directly inside, when the slot asks for them.
-        heads: how files among them, or the entry itself, begin, by path, when the slot asks for that.
+        gists: what the slot keeps of how files among them, or the entry itself, begin, by path, when it asks for that.
     """
 
     slot: str
     entry: Entry
     keys: Mapping[str, str]
     children: tuple[Entry, ...] = ()
-    heads: Mapping[str, bytes] = field(default_factory=dict)
+    gists: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def path(self) -> str:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from upgradeconverter.model.entry import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _ROOT = 0
 _READABLE, _SEARCHABLE = 0o040, 0o050
@@ -41,6 +41,7 @@ class Slot(Struct, frozen=True, kw_only=True):
         children: whether the scan also lists what lies directly inside directory entries.
         labels: whether the scan reads our own xattrs of the entries.
         peek: how many bytes the scan reads of each file that it finds, from its beginning.
+        gist: what is kept of those bytes: nothing large, since all items are held at the same time.
         whole: whether the directory itself is the one thing that the scan finds, with everything in it.
     """
 
@@ -56,6 +57,7 @@ class Slot(Struct, frozen=True, kw_only=True):
     children: bool = False
     labels: bool = False
     peek: int = 0
+    gist: Callable[[bytes], object] = bytes
     whole: bool = False
 
 

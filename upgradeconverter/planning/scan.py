@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What is wrong with a document that is not there, or cannot be.
 MISSING, LOCKED = "missing", "locked"
 _SHORT = 8
-_NO_HEADS: Mapping[str, bytes] = MappingProxyType({})
+_NO_GISTS: Mapping[str, object] = MappingProxyType({})
 
 
 def scan(disk: Disk, slots: Iterable[Slot]) -> tuple[Inventory, tuple[Skip, ...]]:
@@ -92,14 +92,14 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
     try:
         children = disk.entries(entry.path) if slot.children and entry.kind is Kind.DIRECTORY else ()
         files = [each.path for each in (entry, *children) if each.kind is Kind.FILE] if slot.peek else []
-        heads = {path: disk.head(path, slot.peek) for path in files} if files else _NO_HEADS
+        gists = {path: slot.gist(disk.head(path, slot.peek)) for path in files} if files else _NO_GISTS
     except OSError as error:
         return Skip(path=entry.path, reason=Reason.DISK_FAILED, detail=error.strerror or str(error))
     # Formats and counters are the same few words everywhere.
     keys = {
         name: value if len(value) > _SHORT else intern(value) for name, value in match.groupdict().items() if value is not None
     }
-    return Item(slot=slot.name, entry=entry, keys=keys, children=children, heads=heads)
+    return Item(slot=slot.name, entry=entry, keys=keys, children=children, gists=gists)
 
 
 def read_document(disk: Disk, path: str, limit: int) -> Document:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Less than this (bytes) a sync writes back in no time, by itself.
 WORTH_HINTING = 8 << 20
 # Smaller files are not worth a message each.
-_WORTH_TELLING = 1 << 18
+_WORTH_TELLING = 1 << 15
 # A range of this size is part of something large, which is not kept in memory once it is on the disk.
 _LARGE = 8 << 20
 # More would only wait for one another.

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.dying import ProcessDeathError, dying
 from tests.support.olddisk import (
@@ -280,11 +281,21 @@ def test_second_names_are_refused(tmp_path: Path) -> None:
             append(place / IMAGE, b" old")
 
 
+def _become_immutable(patch: pytest.MonkeyPatch, fixed: str) -> None:
+    survey = PosixDisk.survey
+    patch.setattr(PosixDisk, "is_immutable", lambda _, path: path == fixed)
+    patch.setattr(
+        PosixDisk,
+        "survey",
+        lambda disk, path, **how: replace(survey(disk, path, **how), immutable=(path,) if path == fixed else ()),
+    )
+
+
 def test_new_one_is_immutable(top: Path) -> None:
     """What cannot be moved stays, and stops nothing else; a rollback names it, and says that it is not all."""
     append(top / TREE[0], b" old")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PosixDisk, "is_immutable", lambda _, path: path == NEW)
+        _become_immutable(patch, NEW)
         status, document = _do(top, "--trial")
         assert (status, left(document)) == (EXIT_DONE, {IMAGE: "Immutable"})
         assert (top / TREE[1]).read_bytes().endswith(b" old")

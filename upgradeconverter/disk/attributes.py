@@ -108,6 +108,13 @@ def remove_acls(folder_fd: int, name: str) -> None:
 
 def read_labels(folder_fd: int, name: str) -> dict[str, str]:
     """Return our own attributes of an entry by name without the prefix."""
+    try:
+        # Most have none, and to say so is quickest in this way.
+        if not any(each.startswith(XATTR_PREFIX) for each in os.listxattr(_place(folder_fd, name), follow_symlinks=not name)):
+            return {}
+    except OSError:
+        # What is wrong with it is told where they are read.
+        pass
     prefix = XATTR_PREFIX.encode()
     found = read_xattrs(folder_fd, name)
     return {

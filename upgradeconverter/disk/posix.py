@@ -22,6 +22,7 @@ from upgradeconverter.disk import attributes as attrs
 from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
 from upgradeconverter.disk.flushing import Flusher
 from upgradeconverter.disk.manifest import CHUNK
+from upgradeconverter.disk.mounts import MountTable
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, name_whole, names, reach, regular_file
 from upgradeconverter.errors import RootMissingError
@@ -59,6 +60,7 @@ class PosixDisk(Struct, frozen=True, eq=False):
     root_path: str
     asks: bool = True
     flusher: Flusher = field(default_factory=Flusher)
+    mount_table: MountTable = field(default_factory=MountTable)
 
     @classmethod
     def at(cls, path: str) -> PosixDisk:
@@ -71,6 +73,7 @@ class PosixDisk(Struct, frozen=True, eq=False):
     def close(self) -> None:
         """Let the root go."""
         self.flusher.close()
+        self.mount_table.close()
         os.close(self.root_fd)
 
     def silent(self) -> PosixDisk:
@@ -146,24 +149,15 @@ class PosixDisk(Struct, frozen=True, eq=False):
     def survey(self, path: str, *, closely: bool = False, inside: bool = True) -> TreeFacts:
         """See `Disk.survey`."""
         facts = trees.survey(self.root_fd, path, closely=closely, inside=inside)
-        immutable = (path,) if self.is_immutable(path) else ()
-        return replace(facts, mounts=self.mounts(path), immutable=immutable)
+        mounts = self.mounts(path)
+        return replace(facts, mounts=mounts) if mounts else facts
 
     def mounts(self, path: str) -> tuple[str, ...]:
         """See `Disk.mounts`."""
         root = self.root_path.rstrip("/")
-        top = f"{root}/{path}" if path else root
-        found = []
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-            for text in lines:
-                # proc(5): the fifth field is the mount point, with octal escapes.
-                point = text.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n")
-                point = point.replace("\\134", "\\")
-                if path and point == top:
-                    found.append(path)
-                elif point.startswith(f"{top}/"):
-                    found.append(point[len(root) + 1 :])
-        return tuple(sorted(found))
+        points = self.mount_table.at(f"{root}/{path}" if path else root)
+        # That the root itself is a mount is nothing that lies inside.
+        return tuple(point[len(root) + 1 :] for point in points if path or point != root)
 
     def sha256(self, path: str) -> str:
         """See `Disk.sha256`."""
@@ -231,13 +225,13 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def is_open(self, path: str) -> bool:
         """See `Disk.is_open`."""
-        entry = self.find(path)
-        if entry is not None and entry.kind is Kind.DIRECTORY:
-            return usage.is_written_inside(self.root_fd, path)
-        if entry is None or entry.kind is not Kind.FILE:
-            return False
-        with self._file(path) as fd:
-            return usage.is_used(fd, fcntl.F_WRLCK)
+        try:
+            with self._file(path) as fd:
+                return usage.is_used(fd, fcntl.F_WRLCK)
+        except OSError as error:
+            if error.errno not in (*ABSENT, errno.EINVAL, errno.ENXIO):
+                raise
+        return self._is_directory(path) and usage.is_written_inside(self.root_fd, path)
 
     def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:
         """See `Disk.lived_in`."""
@@ -256,16 +250,9 @@ class PosixDisk(Struct, frozen=True, eq=False):
         is_there = False
         try:
             with holder(self.root_fd, path) as (above, name):
-                known = native.is_fixed(above, name) if name else None
-                if known is not None:
-                    return known
                 mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode if name else stat.S_IFDIR
                 is_there = True
-                # What is neither may do something when it is opened.
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                    return False
-                with (folder if stat.S_ISDIR(mode) else regular_file)(above, name) as fd:
-                    return native.has_fixed_flag(fd)
+                return trees.is_fixed(above, name, mode)
         except OSError as error:
             if error.errno in ABSENT and not is_there:
                 return False

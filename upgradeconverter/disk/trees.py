@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from upgradeconverter.disk import attributes, native, vault
 from upgradeconverter.disk.flags import has_hints, letters
@@ -61,6 +62,20 @@ class _Closer(Struct):
     def data(self) -> tuple[int, bool, set[int], set[str]]:
         """Return all of it."""
         return self.bits, self.hints, self.projects, self.xattrs
+
+    def facts(self) -> dict[str, Any]:
+        """Return it in the words of the model."""
+        if not (self.bits or self.hints or self.projects or self.xattrs):
+            return {}
+        return {
+            "flags": letters(self.bits),
+            "projects": tuple(sorted(self.projects)),
+            "hints": self.hints,
+            "xattrs": tuple(sorted(self.xattrs)),
+        }
+
+
+_NOT_CLOSELY = _Closer()
 
 
 class _Survey(Struct):
@@ -154,31 +169,56 @@ class _Survey(Struct):
             shared=shared,
             longest_link=self.longest_link,
             fixed_inside=self.fixed_inside,
-            flags=letters(self.closer.bits),
-            projects=tuple(sorted(self.closer.projects)),
-            hints=self.closer.hints,
-            xattrs=tuple(sorted(self.closer.xattrs)),
+            **self.closer.facts(),
         )
 
 
 def survey(root_fd: int, path: str, *, closely: bool, inside: bool = True) -> TreeFacts:
-    """See `Disk.survey`; without mount points and the flags of the top, which are the caller's to add."""
-    found = _Survey(path, closely, hashlib.sha256())
+    """See `Disk.survey`; without mount points, which are the caller's to add."""
     with holder(root_fd, path) as (above, name):
         top = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if stat.S_ISREG(top.st_mode):
+            return _survey_file((above, name), path, top, closely=closely)
+        found = _Survey(path, closely, hashlib.sha256())
         found.add(top, _fingerprint(0, "", top, changed=False))
         if stat.S_ISDIR(top.st_mode):
             with folder(above, name) as top_fd:
-                if inside:
-                    _survey_inside(found, top_fd)
-                else:
-                    _survey_top(found, top_fd)
+                (_survey_inside if inside else _survey_top)(found, top_fd)
         elif stat.S_ISLNK(top.st_mode):
             found.longest_link = top.st_size
-        elif closely and stat.S_ISREG(top.st_mode):
-            with regular_file(above, name) as fd:
-                found.closer.look(fd)
-    return found.facts()
+        return replace(found.facts(), immutable=(path,) if is_fixed(above, name, top.st_mode) else ())
+
+
+def is_fixed(folder_fd: int, name: str, mode: int) -> bool:
+    """Return whether an entry of an open directory, or that itself (`""`), is immutable or append-only."""
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        # What is neither has no such flags, and may do something when it is opened.
+        return False
+    known = native.is_fixed(folder_fd, name) if name else None
+    if known is not None:
+        return known
+    with (folder if stat.S_ISDIR(mode) else regular_file)(folder_fd, name) as fd:
+        return native.has_fixed_flag(fd)
+
+
+def _survey_file(place: tuple[int, str], path: str, facts: os.stat_result, *, closely: bool) -> TreeFacts:
+    """Return what a survey of one file tells: nothing is surveyed more often."""
+    if closely:
+        closer = _Closer()
+        with regular_file(*place) as fd:
+            fixed = native.forbids_changes(closer.look(fd))
+    else:
+        closer, fixed = _NOT_CLOSELY, is_fixed(*place, facts.st_mode)
+    identity = f"{facts.st_dev}:{facts.st_ino}"
+    return TreeFacts(
+        entries=1,
+        size=facts.st_size,
+        allocated=facts.st_blocks * 512,
+        fingerprint=hashlib.sha256(_fingerprint(0, "", facts, changed=False)).hexdigest(),
+        immutable=(path,) if fixed else (),
+        shared=(SharedFile(identity=identity, inside=1, links=facts.st_nlink),) if facts.st_nlink > 1 else (),
+        **closer.facts(),
+    )
 
 
 def _survey_top(found: _Survey, top_fd: int) -> None:

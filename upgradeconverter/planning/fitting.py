@@ -6,8 +6,8 @@ are bounded, and so is the work that a power cut costs.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from upgradeconverter.model.entry import Space
 
+# Bytes or inodes by file system.
+_Sums: TypeAlias = "defaultdict[str, int]"
 # One transaction is bounded so that a power cut costs at most this much repeated work (bytes) and a short journal line.
 WAVE_BYTES = 4 << 30
 WAVE_STEPS = 1000
@@ -44,21 +46,30 @@ def reserve(free: int) -> int:
     return max(1 << 20, min(16 << 20, free // 50))
 
 
+def _none() -> _Sums:
+    return defaultdict(int)
+
+
+def _add(sums: _Sums, others: _Sums, sign: int = 1) -> None:
+    for name, number in others.items():
+        sums[name] += sign * number
+
+
 class _Cost(Struct):
     """Bytes and inodes by file system: what steps take at once, and what they give back when their wave is through."""
 
-    taken: Counter[str] = field(default_factory=Counter)
-    inodes: Counter[str] = field(default_factory=Counter)
-    freed: Counter[str] = field(default_factory=Counter)
-    freed_inodes: Counter[str] = field(default_factory=Counter)
+    taken: _Sums = field(default_factory=_none)
+    inodes: _Sums = field(default_factory=_none)
+    freed: _Sums = field(default_factory=_none)
+    freed_inodes: _Sums = field(default_factory=_none)
 
     def add(self, other: _Cost) -> None:
         if other is _FOR_NOTHING:
             return
-        self.taken.update(other.taken)
-        self.inodes.update(other.inodes)
-        self.freed.update(other.freed)
-        self.freed_inodes.update(other.freed_inodes)
+        _add(self.taken, other.taken)
+        _add(self.inodes, other.inodes)
+        _add(self.freed, other.freed)
+        _add(self.freed_inodes, other.freed_inodes)
 
 
 _FOR_NOTHING = _Cost()
@@ -111,15 +122,15 @@ class _Room(Struct):
     """The file systems while waves are laid out: what finished waves left, and what the open one takes."""
 
     spaces: dict[str, Space]
-    left: Counter[str] = field(default_factory=Counter)
-    left_inodes: Counter[str] = field(default_factory=Counter)
+    left: _Sums = field(default_factory=_none)
+    left_inodes: _Sums = field(default_factory=_none)
     open: _Cost = field(default_factory=_Cost)
-    fullest: Counter[str] = field(default_factory=Counter)
-    fullest_inodes: Counter[str] = field(default_factory=Counter)
+    fullest: _Sums = field(default_factory=_none)
+    fullest_inodes: _Sums = field(default_factory=_none)
 
     def shortage(self, cost: _Cost) -> str:
         """Return why steps do not fit into the open wave, empty when they do."""
-        for name in sorted(+cost.taken):
+        for name in sorted(cost.taken):
             space = self.spaces[name]
             usable = space.free - reserve(space.free)
             wanted = self.left[name] + self.open.taken[name] + cost.taken[name]
@@ -145,10 +156,10 @@ class _Room(Struct):
     def closed(self) -> _Room:
         """Return the room as it is once the open wave is through and its sources are gone."""
         left, inodes = self.left.copy(), self.left_inodes.copy()
-        left.update(self.open.taken)
-        left.subtract(self.open.freed)
-        inodes.update(self.open.inodes)
-        inodes.subtract(self.open.freed_inodes)
+        _add(left, self.open.taken)
+        _add(left, self.open.freed, -1)
+        _add(inodes, self.open.inodes)
+        _add(inodes, self.open.freed_inodes, -1)
         return replace(self, left=left, left_inodes=inodes, open=_Cost())
 
     def needs(self) -> tuple[Need, ...]:
@@ -162,7 +173,8 @@ class _Room(Struct):
                 free_inodes=self.spaces[name].free_inodes,
                 needed_inodes=self.fullest_inodes[name],
             )
-            for name in sorted(+self.fullest)
+            for name in sorted(self.fullest)
+            if self.fullest[name] > 0
         )
 
 

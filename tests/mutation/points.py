@@ -292,10 +292,10 @@ class Switched(ModelDisk):
             else:
                 append(journal, txid, kind, payload)
 
-        def reading(journal: Journal, *, repair: bool) -> JournalView:
+        def reading(journal: Journal, **how: Any) -> JournalView:
             if journal.disk is self:
                 self.catch_up()
-            return read(journal, repair=repair)
+            return read(journal, **how)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Journal, "append", appending)

@@ -32,6 +32,7 @@ from upgradeconverter.errors import (
     UpgradeConverterError,
     VaultNotUsableError,
 )
+from upgradeconverter.journal.record import EVERY_KIND
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
 from upgradeconverter.model.plan import Shape, Trial, Wave
@@ -266,7 +267,7 @@ def _told_by_journal(run: Run) -> tuple[bool, bool]:
 
     The journal of a long run is large, so nobody keeps what was read of it.
     """
-    view, stamp = run.journal.read(repair=True), run.session.stamp()
+    view, stamp = run.journal.read(repair=True, brief=EVERY_KIND), run.session.stamp()
     return bool(view.waiting), last_run(view) not in ("", stamp.run if stamp is not None else "")
 
 
@@ -302,4 +303,4 @@ def _remember(run: Run, phase: str, *, has_done: bool, changed: bool) -> None:
     left = {skip["reason"] for skip in run.report.skipped}
     is_whole = known is not None and session.phases(phase) == session.pack.phases
     mark_waiting(run, nothing_lies_twice=is_whole and not left & {Reason.TARGET_EXISTS, Reason.DIVERGED})
-    stamp(session, layout, known, ended=last_run(run.journal.read(repair=True)), changed=changed)
+    stamp(session, layout, known, ended=last_run(run.journal.read(repair=True, brief=EVERY_KIND)), changed=changed)

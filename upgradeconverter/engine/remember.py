@@ -17,6 +17,7 @@ from upgradeconverter.engine.session import watched_paths
 from upgradeconverter.engine.stamp import Section, Signature, Stamp, discard_unfinished, is_settled, write_stamp
 from upgradeconverter.errors import UpgradeConverterError
 from upgradeconverter.journal.log import Journal, JournalView
+from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import PASSING
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def noting(report: Report) -> Iterator[None]:
 def note(disk: Disk, report: Report, phase: str) -> None:
     """Add a start to the history, with all that the journal holds and the history does not."""
     try:
-        view = Journal(disk, JOURNAL).read(repair=False)
+        view = Journal(disk, JOURNAL).read(repair=False, brief=(RecordKind.BEGIN,))
     except UpgradeConverterError:
         # What is wrong with the journal was told, or is by the next start.
         view = JournalView()

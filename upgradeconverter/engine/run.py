@@ -32,7 +32,7 @@ from upgradeconverter.errors import (
     UpgradeConverterError,
 )
 from upgradeconverter.journal.log import Journal, JournalView
-from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.journal.record import EVERY_KIND, RecordKind
 from upgradeconverter.model.outcome import Outcome, Reason
 from upgradeconverter.model.plan import Attributes, Wave, folders_wanted
 
@@ -119,7 +119,7 @@ def make_engine_folder(disk: Disk) -> None:
 
 def mark_waiting(run: Run, *, nothing_lies_twice: bool = False) -> None:
     """Tell by a file whether a trial waits to be confirmed; of one that was lost it tells until nothing lies twice."""
-    view = run.journal.read(repair=True)
+    view = run.journal.read(repair=True, brief=EVERY_KIND)
     waits = bool(view.waiting)
     is_lost = is_trial_lost(run.disk, view) and not nothing_lies_twice
     if waits == (run.disk.find(WAITING) is not None) or is_lost:
@@ -163,7 +163,7 @@ def _failing_as_it_is(run: Run) -> Iterator[None]:
 
 def _may_be_open(run: Run) -> bool:
     try:
-        return bool(run.journal.read(repair=False).open)
+        return bool(run.journal.read(repair=False, brief=EVERY_KIND).open)
     except (OSError, UpgradeConverterError):
         return True
 
@@ -183,7 +183,7 @@ def _open_journal(run: Run) -> None:
         return
     # Once the journal is put aside nobody could tell a trial that has ended from one that was lost.
     mark_waiting(run)
-    view = run.journal.read(repair=True)
+    view = run.journal.read(repair=True, brief=EVERY_KIND)
     done = (*done_forward(view), *view.waiting)
     finished = [t for t in view.transactions if t.last is RecordKind.DONE]
     is_whole = not view.waiting and (not finished or about(finished[-1]).get("direction") != BACKWARD)

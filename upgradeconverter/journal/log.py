@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from upgradeconverter.errors import JournalDamagedError, JournalTooNewError
 from upgradeconverter.journal.record import (
@@ -30,9 +31,13 @@ from upgradeconverter.journal.record import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from upgradeconverter.disk.port import Disk
 
 _LIMIT = 1 << 30
+# What a record says that is short however much is done.
+_BRIEF = ("run", "trial", "version")
 # What a disk writes as a whole, at the least.
 _SECTOR = 512
 
@@ -119,6 +124,10 @@ def _is_torn(line: bytes, offset: int, sequence: int, *, ends: bool) -> bool:
     return bool(runs) and all((start == offset or start % _SECTOR == 0) and end % _SECTOR == 0 for start, end in runs)
 
 
+def _in_brief(record: Record) -> Record:
+    return replace(record, payload={name: value for name, value in record.payload.items() if name in _BRIEF})
+
+
 class Journal(Struct):
     """The journal file of one root."""
 
@@ -129,15 +138,19 @@ class Journal(Struct):
     _exists: bool = False
     _size: int = 0
 
-    def read(self, *, repair: bool) -> JournalView:
-        """Read everything; with `repair`, cut a torn tail durably."""
+    def read(self, *, repair: bool, brief: Collection[RecordKind] = ()) -> JournalView:
+        """Read everything; with `repair`, cut a torn tail durably.
+
+        `brief` are the kinds of records of which nobody wants to know what was to be done, only in which run: in that is most
+        of what is read.
+        """
         self._forget()
         entry = self.disk.find(self.path)
         if entry is None:
             return JournalView()
         self._exists = True
         content = self.disk.read(self.path, _LIMIT)
-        records, good = self._parse(content)
+        records, good = self._parse(content, brief)
         self._size = good
         torn = good if good < len(content) else None
         if torn is not None and repair:
@@ -148,24 +161,26 @@ class Journal(Struct):
         transactions = tuple(Transaction(txid=txid, records=tuple(r)) for txid, r in grouped.items())
         return JournalView(transactions=transactions, torn=torn)
 
-    def _parse(self, content: bytes) -> tuple[list[Record], int]:
+    def _parse(self, content: bytes, brief: Collection[RecordKind]) -> tuple[list[Record], int]:
         records: list[Record] = []
         offset = 0
-        lines = content.split(b"\n")
-        for number, line in enumerate(lines[:-1], start=1):
+        # One line at a time, since each can be large.
+        while (end := content.find(b"\n", offset)) >= 0:
+            line, number = content[offset:end], len(records) + 1
             try:
                 record = decode(line)
             except FramingError as error:
-                if offset + len(line) + 1 == len(content) and _is_torn(line, offset, self._sequence, ends=True):
+                if end + 1 == len(content) and _is_torn(line, offset, self._sequence, ends=True):
                     return records, offset
                 raise JournalDamagedError(self.path, number, "a whole record", str(error)) from error
             self._check(record, number)
             self._advance(line)
-            records.append(record)
-            offset += len(line) + 1
-        if not _is_torn(lines[-1], offset, self._sequence, ends=False):
-            found = f"the byte {lines[-1][_whole_size(lines[-1])]:#04x}"
-            raise JournalDamagedError(self.path, len(lines), "the end of a record", found)
+            records.append(_in_brief(record) if record.kind in brief else record)
+            offset = end + 1
+        rest = content[offset:]
+        if not _is_torn(rest, offset, self._sequence, ends=False):
+            found = f"the byte {rest[_whole_size(rest)]:#04x}"
+            raise JournalDamagedError(self.path, len(records) + 1, "the end of a record", found)
         return records, offset
 
     def _check(self, record: Record, number: int) -> None:

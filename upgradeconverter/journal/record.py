@@ -33,6 +33,9 @@ class RecordKind(StrEnum):
     ABORTED = "aborted"
 
 
+EVERY_KIND = frozenset(RecordKind)
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """One line of the journal, decoded."""
 

@@ -37,7 +37,7 @@ from upgradeconverter.engine.places import folder_of, parent, quarantine_path, s
 from upgradeconverter.engine.states import State
 from upgradeconverter.engine.work import StepRefusedError, Work, retires
 from upgradeconverter.errors import BoundaryError, DiskFailedError, HaltedError, InterruptedRunError, WedgedError
-from upgradeconverter.journal.record import RecordKind
+from upgradeconverter.journal.record import EVERY_KIND, RecordKind
 from upgradeconverter.model.outcome import ItemStatus, Reason
 from upgradeconverter.model.plan import Shape, Step, Wave, as_data
 
@@ -138,7 +138,7 @@ class Executor:
     def _not_begun(self, error: OSError) -> None:
         """Close the transaction if its `begin` reached the journal although the disk said no; never returns."""
         try:
-            if any(transaction.txid == self.txid for transaction in self.journal.read(repair=True).open):
+            if any(transaction.txid == self.txid for transaction in self.journal.read(repair=True, brief=EVERY_KIND).open):
                 restore_times(self.disk, self.wave.touched)
                 self._record(RecordKind.ABORTED, {})
         except OSError as second:
@@ -221,7 +221,7 @@ class Executor:
         self._keep_what_changed(displaced)
         self.machine.move("check")
         for step in self.steps:
-            if step.target is not None and "T" not in self.work.who(step, ours_only=True):
+            if step.target is not None and not self.work.has_published(step):
                 message = "the target is not there after the flip"
                 raise OSError(5, message, step.target)
         self.machine.move("commit")
@@ -322,7 +322,7 @@ class Executor:
         if self.machine.state is not State.ROLLING_BACK:
             self.machine.move("undo")
         for step in reversed(self.steps):
-            if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE) and "T" in self.work.who(step, ours_only=True):
+            if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE) and self.work.has_published(step):
                 make_folder(self.disk, stage_folder(step.target_home, self.txid))
             self.results[step.number] = self._put_one_back(step)
             self.pace.meter.ended(step, reads=False)

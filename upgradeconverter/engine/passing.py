@@ -32,7 +32,7 @@ def go_over(work: Work, step: Step) -> None:
         PausedError: somebody asked the run to stop, or there is no time left; the next start goes on from there.
         OSError: the disk refused something, or the source is in use or not what was planned for.
     """
-    if "T" in work.who(step, ours_only=True):
+    if work.has_published(step):
         return
     _put_away(work, step)
     _stream(work, step, back=False)
@@ -113,7 +113,7 @@ def _unpublish(work: Work, step: Step) -> None:
     if is_one_file(work.disk, staged, target):
         # A power cut in the middle of a rename can leave both names to one file (seen on btrfs).
         work.disk.remove(target)
-    elif "T" in work.who(step, ours_only=True):
+    elif work.has_published(step):
         work.disk.rename(target, staged)
 
 

@@ -252,7 +252,7 @@ def _check_published(work: Work, step: Step) -> None:
     if not is_still_published(work, step):
         detail = f"{new} was deleted by somebody, or replaced by something else, so {step.source} stays"
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, detail)
-    is_ours = "T" in work.who(step, ours_only=True)
+    is_ours = work.has_published(step)
     if step.sha256 is not None and not is_ours and not _is(work, new, step.sha256):
         detail = f"{new} was replaced by something without SHA-256 {step.sha256}, so {step.source} stays"
         raise StepRefusedError(Reason.CHANGED_MEANWHILE, detail)

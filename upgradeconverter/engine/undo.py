@@ -41,7 +41,7 @@ def back(work: Work, step: Step, *, aside: str = "") -> StepRefusedError | None:
         return None
     if _comes_back(work, step):
         left = _bring_back(work, step)
-    is_published = "T" in work.who(step, ours_only=True)
+    is_published = work.has_published(step)
     if is_published or aside:
         _unpublish(work, step, aside)
     source = disk.find(step.source or "", labels=True)
@@ -120,7 +120,7 @@ def _still_as_set(step: Step, found: Entry, *, is_half_done: bool) -> Attributes
 def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
     """Return why what was published cannot be moved at all, so that it stays under both names."""
     disk, target = work.disk, work.target_path(step)
-    is_ours = "T" in work.who(step, ours_only=True)
+    is_ours = work.has_published(step)
     if step.shape is Shape.STREAM and is_ours and (used := _reason_of_use(work, step)) is not None:
         return used
     if step.shape not in (Shape.COPY, Shape.STREAM) or not (is_ours or _is_replaced(work, step)):
@@ -135,7 +135,7 @@ def reason_to_leave(work: Work, step: Step) -> StepRefusedError | None:
 def _is_replaced(work: Work, step: Step) -> bool:
     """Return whether somebody has put something in the place of what a copy had published for good."""
     is_copy = work.is_committed and step.shape is Shape.COPY
-    return is_copy and "T" not in work.who(step, ours_only=True) and work.disk.find(work.target_path(step)) is not None
+    return is_copy and not work.has_published(step) and work.disk.find(work.target_path(step)) is not None
 
 
 def reason_to_keep(work: Work, step: Step) -> StepRefusedError | None:

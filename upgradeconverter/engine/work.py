@@ -111,15 +111,20 @@ class Work(Struct, kw_only=True):
         has_source = step.shape in (Shape.COPY, Shape.STREAM, Shape.RENAME, Shape.RETIRE) or self._is_in_the_way(step)
         stages = step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE)
         retires = step.shape in (Shape.COPY, Shape.STREAM, Shape.RETIRE, Shape.DISPLACE)
-        target = self.disk.find(self.target_path(step)) if step.target is not None else None
-        if ours_only and target is not None and not self._is_ours(step, target):
-            target = None
         return presence(
             source=has_source and step.source is not None and self.disk.find(step.source) is not None,
             staged=stages and self.disk.find(self.stage_path(step)) is not None,
-            target=target is not None,
+            target=self._has_target(step, ours_only=ours_only),
             trash=retires and self.disk.find(self.away_path(step)) is not None,
         )
+
+    def has_published(self, step: Step) -> bool:
+        """Return whether the target of a step is there, and not somebody else's."""
+        return self._has_target(step, ours_only=True)
+
+    def _has_target(self, step: Step, *, ours_only: bool) -> bool:
+        target = self.disk.find(self.target_path(step)) if step.target is not None else None
+        return target is not None and (not ours_only or self._is_ours(step, target))
 
     def _is_in_the_way(self, step: Step) -> bool:
         """Return whether what is to make way lies there still, and not what it has made way for."""

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--against", default=",".join(WAYS), help="ways to do it; default all: %(default)s")
     made.add_argument("--rounds", type=_number, help=f"default {idle.ROUNDS} for {idle.NAME}, {moving.ROUNDS} for the others")
     made.add_argument("--scale", type=_scale, default=1.0, help="sizes and numbers are multiplied by it; default 1")
-    made.add_argument("--no-count", action="store_true", help="do not count system calls")
+    made.add_argument("--no-count", action="store_true", help="neither count system calls nor time the parts of our work")
     made.add_argument("--write", action="store_true", help=f"write JSON and a plot: {EVIDENCE.name} in docs/evidence")
     made.add_argument("--evidence", type=Path, default=EVIDENCE, help=argparse.SUPPRESS)
     return made

@@ -55,13 +55,17 @@ class Sample:
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """What was found of one way: a sample for each round, the ratio that counts in its case, and system calls per file."""
+    """What was found of one way: a sample for each round, the ratio that counts in its case, and system calls per file.
+
+    `phases` are the seconds that each part of the work took, in a run of its own.
+    """
 
     name: str
     samples: dict[int, Sample]
     ratio: float | None = None
     calls_per_file: float | None = None
     calls: dict[str, int] | None = None
+    phases: dict[str, float] | None = None
     about: str = ""
 
     def seconds(self) -> dict[int, float]:
@@ -95,7 +99,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked of every case: how large, how often, and whether system calls are counted."""
+    """What is asked of every case: how large, how often, and whether calls are counted and the parts of our work timed."""
 
     scale: float = 1.0
     rounds: int | None = None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import equal, grounds
 from .cases import count, size
 from .devices import Device
-from .errors import NoRoomError
+from .errors import BrokenError, NoRoomError
 from .figures import Found, Result, Sample, ratio
 from .running import count_calls, run
 from .ways import OURS, WAYS, Way, place_of, refusal, work_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from .cases import Case
     from .devices import Moved
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .ways import Commands
 
 ROUNDS = 5
+_PHASES = str(Path(__file__).resolve().parent / "phases.py")
 NOT_EQUAL = "not equal: "
 # System calls are counted on a smaller disk: under strace(1) each costs more than the work.
 _COUNTED = 0.1
@@ -92,6 +95,8 @@ def measure(case: Case, ground: Ground, wanted: Wanted, scratch: Path, ways: Seq
         for way in (*ways[turn:], *ways[:turn]):
             if not found[way.name].problem():
                 found[way.name].samples[number] = once(bench, way)
+    if wanted.count and OURS in found and not found[OURS].problem():
+        found[OURS].phases = _phases(bench)
     bench.template.unlink()
     ours = found[OURS].seconds() if OURS in found else {}
     for each in found.values():
@@ -160,6 +165,17 @@ def look(bench: Bench, way: Way, root: Path) -> tuple[str, int]:
         allocated += equal.allocated(found)
     more = f" and {len(said) - _QUOTED} more" if len(said) > _QUOTED else ""
     return (NOT_EQUAL + "; ".join(said[:_QUOTED]) + more if said else ""), allocated
+
+
+def _phases(bench: Bench) -> dict[str, float]:
+    """Return how long each part of our work takes, in a run of its own."""
+    told = bench.scratch / "phases"
+    with duplicated(bench, WAYS[OURS]) as (_, commands):
+        ended = run([[sys.executable, _PHASES, str(told), *command[1:]] for command in commands], bench.scratch)
+    if problem := refusal(WAYS[OURS], ended):
+        raise BrokenError(what="timing the parts of our work", found=problem)
+    spent: dict[str, float] = json.loads(told.read_text(encoding="utf-8"))
+    return spent | {"the rest": ended.seconds - sum(spent.values())}
 
 
 def _count(bench: Bench, ways: Sequence[Way], found: dict[str, Found]) -> None:

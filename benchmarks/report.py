@@ -35,7 +35,7 @@ def table(result: Result) -> Iterator[str]:
     yield _HEAD
     for found in result.found:
         yield _line(found)
-        for remark in (found.problem(), found.about):
+        for remark in (found.problem(), found.about, _phases(found.phases)):
             if remark:
                 yield f"      {remark}"
 
@@ -49,6 +49,12 @@ def _line(found: Found) -> str:
     sizes = (f"{_mebibytes(found.most(what)):>{width}}" for what, width in (("largest", 8), ("together", 8), ("allocated", 10)))
     words += [f"{_number(found.ratio, 3):>7}", *sizes, f"{_number(found.calls_per_file, 1):>9}"]
     return f"  {found.name:<38} {' '.join(words)}"
+
+
+def _phases(phases: dict[str, float] | None) -> str:
+    """Return where the time of a run went, in order, without what took less than a hundredth of it."""
+    worth = sum((phases or {}).values()) / 100
+    return ", ".join(f"{name} {seconds:.3f} s" for name, seconds in (phases or {}).items() if seconds >= worth)
 
 
 def _number(number: float | None, digits: int) -> str:
@@ -88,6 +94,7 @@ def _way(found: Found) -> Document:
         "all_processes_bytes": found.most("together"),
         "allocated_bytes": found.most("allocated"),
         "calls_per_file": None if found.calls_per_file is None else round(found.calls_per_file, 2),
+        "phases_seconds": None if found.phases is None else {name: round(each, 4) for name, each in found.phases.items()},
         "most_calls": dict([*(found.calls or {}).items()][:_CALLS]),
         "problem": found.problem(),
         "about": found.about,

@@ -63,6 +63,10 @@ def test_all_grounds(ground: str, tmp_path: Path) -> None:
         assert len(found.samples) == 2
         assert (found.calls_per_file or 0) > (found.calls or {}).get("renameat2", 0) > 0
         assert (found.most("allocated") or 0) >= 2 * MIB
+    spent = by_name(result)[OURS].phases or {}
+    assert by_name(result)["mv"].phases is None
+    assert all(spent[part] > 0 for part in ("planning", "copying", "syncing", "publishing", "deleting", "noting", "the rest"))
+    assert spent["going over"] == 0
 
 
 def _losing(work: Work) -> Commands:

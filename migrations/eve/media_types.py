@@ -11,6 +11,7 @@ Schema 2"; lf-edge/eve `pkg/pillar/cmd/volumemgr/handlecontent.go` for what is n
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -30,8 +31,13 @@ _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _OF_THEMSELVES = (INDEX, MANIFEST, _DOCKER_LIST, _DOCKER_MANIFEST)
 # Beginnings of disk images: qcow and qcow2, VMDK (sparse, and as text), VHDX, dynamic VHD, squashfs (EVE's own).
 _IMAGES = (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix", b"hsqs")
-# How many bytes of a file are looked at. An ISO has its mark in the 17th sector of 2 KiB; documents are shorter than this.
-PEEK = 64 << 10
+# Documents are no longer than this.
+_LONGEST = 64 << 10
+# How many bytes of a file are looked at: one more, to see that a document is whole. An ISO's mark is in the 17th sector of 2 KiB.
+PEEK = _LONGEST + 1
+# RFC 6838, 4.2: type and subtype.
+_NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
 _ISO = (32769, b"CD001")
 _BOOT_SECTOR = (510, b"\x55\xaa")
 _EXT = (1080, b"\x53\xef")
@@ -96,7 +102,7 @@ def escaped(media_type: str) -> str:
 
 
 def _document(head: bytes) -> Any:
-    if len(head) == PEEK or not head.lstrip().startswith(b"{"):
+    if len(head) > _LONGEST or not head.lstrip().startswith(b"{"):
         return None
     try:
         return gojson.read(head)
@@ -128,7 +134,8 @@ def _named_in(document: Any) -> Iterator[tuple[str, str]]:
 def _descriptor(found: Any) -> Iterator[tuple[str, str]]:
     algorithm, _, digest = _text(found, "digest").partition(":")
     kind = _text(found, "mediaType")
-    if algorithm == "sha256" and kind:
+    # What is no media type becomes no part of a name.
+    if algorithm == "sha256" and _MEDIA_TYPE.fullmatch(kind):
         yield digest.lower(), kind
 
 

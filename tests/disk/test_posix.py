@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from upgradeconverter.disk.posix import PosixDisk
@@ -28,4 +31,18 @@ def test_entries_hide_only_the_engine_folder(tmp_path: Path) -> None:
     disk = PosixDisk.at(str(tmp_path))
     assert [entry.path for entry in disk.entries("")] == ["img"]
     assert [entry.path for entry in disk.entries("img")] == ["img/.upgradeconverter"]
+    disk.close()
+
+
+def test_who_waits_at_a_pipe_goes_on_waiting(tmp_path: Path) -> None:
+    """Whether something is open is asked without opening anything but regular files and directories."""
+    disk, pipe = PosixDisk.at(str(tmp_path)), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", 'echo precious > "$0"', str(pipe)]) as writer:
+        time.sleep(0.1)
+        assert not disk.is_open("pipe")
+        assert not disk.is_immutable("pipe")
+        assert disk.survey("pipe").entries == 1
+        assert os.read(os.open(pipe, os.O_RDONLY), 100) == b"precious\n"
+        assert writer.wait(10) == 0
     disk.close()

@@ -69,6 +69,13 @@ def test_named() -> None:
     assert types(found) == {digest: MANIFEST, BLOB: CONFIG, OTHER: DOCKER_LAYER}
 
 
+@pytest.mark.parametrize("kind", ["", "text", "\ud800/x", "a/b c", f"a/{'b' * 128}", "a/b\n", "../../x", "a/.b", "é/x"])
+def test_named_as_what_is_no_media_type(kind: str) -> None:
+    """What nobody may call a media type (RFC 6838) becomes no part of a name, and stops nothing else."""
+    manifest = {"layers": [descriptor(OTHER, kind), descriptor(BLOB, LAYER)]}
+    assert types(blobs(manifest)) == {BLOB: LAYER}
+
+
 def test_forged() -> None:
     """A document that has not the digest of its name says nothing about others."""
     assert types({BLOB: Sign.of(json.dumps({"layers": [descriptor(OTHER, LAYER)]}).encode())}) == {}
@@ -116,4 +123,5 @@ def test_only_whole_documents() -> None:
     """What may go on behind the bytes that were read is no document."""
     content = json.dumps({"mediaType": INDEX}).encode()
     whole, cut = content.ljust(PEEK - 1), content.ljust(PEEK)
+    assert len(whole) == 64 << 10
     assert (Sign.of(whole).own, Sign.of(cut)) == (INDEX, Sign())

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SLOT = Slot(name="new", directory="new", owner="agent", mode=0o700, zone=Zone.PLAIN, entry_mode=0o600)
 LAYOUT = Layout(label="next", slots=(SLOT,))
+# 128 characters, 256 bytes.
+LONG = f"new/{'ä' * 128}"
 
 
 @pytest.fixture
@@ -116,6 +118,7 @@ def test_every_operation_is_undone(root: Path, monkeypatch: pytest.MonkeyPatch) 
             Move(source="old/moved", target="old/copied/x", slot="new"), "old/moved", Reason.NOT_A_DIRECTORY, id="parent"
         ),
         pytest.param(Move(source="old/moved", target="old/copied", slot="new"), "old/moved", Reason.TARGET_EXISTS, id="taken"),
+        pytest.param(Move(source="old/moved", target=LONG, slot="new"), "old/moved", Reason.UNEXPECTED_CONTENT, id="long"),
         pytest.param(Write(target="old/copied", content=b"", slot="new"), "old/copied", Reason.TARGET_EXISTS, id="write"),
         pytest.param(Link(target="new/l", destination="/etc", slot="new"), "new/l", Reason.UNEXPECTED_CONTENT, id="absolute"),
         pytest.param(Link(target="new/l", destination="../../x", slot="new"), "new/l", Reason.UNEXPECTED_CONTENT, id="out"),

@@ -11,6 +11,7 @@ Must not know: which files, what a sync is good for.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -55,6 +56,9 @@ class Flusher:
         try:
             self._crew.give((fd,), ((start, size),), self._take)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # The hint could not be given; the sync does it all the same.
+                return
             # Of another file than the one that is being written: all of them are synced together, and fail together.
             self._failed = error
 

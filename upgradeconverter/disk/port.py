@@ -143,6 +143,8 @@ class Disk(Protocol):
         """Walk a file or tree and return its facts; `closely` also those that a copy may not keep, for which all is opened.
 
         Not `inside`: of a directory only what it is itself, and the names directly in it, however much these hold.
+
+        What is mounted inside is for the caller to add: one look at `mounts` does for many.
         """
         ...
 

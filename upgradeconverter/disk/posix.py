@@ -22,7 +22,7 @@ from upgradeconverter.disk import attributes as attrs
 from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
 from upgradeconverter.disk.flushing import Flusher
 from upgradeconverter.disk.manifest import CHUNK
-from upgradeconverter.disk.mounts import MountTable
+from upgradeconverter.disk.mounts import mounts_at
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
 from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, name_whole, names, reach, regular_file
 from upgradeconverter.errors import RootMissingError
@@ -60,7 +60,6 @@ class PosixDisk(Struct, frozen=True, eq=False):
     root_path: str
     asks: bool = True
     flusher: Flusher = field(default_factory=Flusher)
-    mount_table: MountTable = field(default_factory=MountTable)
 
     @classmethod
     def at(cls, path: str) -> PosixDisk:
@@ -73,7 +72,6 @@ class PosixDisk(Struct, frozen=True, eq=False):
     def close(self) -> None:
         """Let the root go."""
         self.flusher.close()
-        self.mount_table.close()
         os.close(self.root_fd)
 
     def silent(self) -> PosixDisk:
@@ -148,14 +146,12 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def survey(self, path: str, *, closely: bool = False, inside: bool = True) -> TreeFacts:
         """See `Disk.survey`."""
-        facts = trees.survey(self.root_fd, path, closely=closely, inside=inside)
-        mounts = self.mounts(path)
-        return replace(facts, mounts=mounts) if mounts else facts
+        return trees.survey(self.root_fd, path, closely=closely, inside=inside)
 
     def mounts(self, path: str) -> tuple[str, ...]:
         """See `Disk.mounts`."""
         root = self.root_path.rstrip("/")
-        points = self.mount_table.at(f"{root}/{path}" if path else root)
+        points = mounts_at(f"{root}/{path}" if path else root)
         # That the root itself is a mount is nothing that lies inside.
         return tuple(point[len(root) + 1 :] for point in points if path or point != root)
 
@@ -225,13 +221,11 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def is_open(self, path: str) -> bool:
         """See `Disk.is_open`."""
-        try:
-            with self._file(path) as fd:
-                return usage.is_used(fd, fcntl.F_WRLCK)
-        except OSError as error:
-            if error.errno not in (*ABSENT, errno.EINVAL, errno.ENXIO):
-                raise
-        return self._is_directory(path) and usage.is_written_inside(self.root_fd, path)
+        with self._there(path) as (above, name, mode):
+            if stat.S_ISREG(mode):
+                with regular_file(above, name) as fd:
+                    return usage.is_used(fd, fcntl.F_WRLCK)
+            return stat.S_ISDIR(mode) and usage.is_written_inside(self.root_fd, path)
 
     def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:
         """See `Disk.lived_in`."""
@@ -247,16 +241,28 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def is_immutable(self, path: str) -> bool:
         """See `Disk.is_immutable`."""
-        is_there = False
+        with self._there(path) as (above, name, mode):
+            return trees.is_fixed(above, name, mode)
+
+    @contextmanager
+    def _there(self, path: str) -> Iterator[tuple[int, str, int]]:
+        """Yield the directory that holds an entry, its name there and its mode, without opening it; mode 0 for nothing."""
+        above, _, name = path.rpartition("/")
+        fd, mode = -1, 0
         try:
-            with holder(self.root_fd, path) as (above, name):
-                mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode if name else stat.S_IFDIR
-                is_there = True
-                return trees.is_fixed(above, name, mode)
+            try:
+                fd = reach(self.root_fd, above)
+                mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode if name else stat.S_IFDIR
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+            yield fd, name, mode
         except OSError as error:
-            if error.errno in ABSENT and not is_there:
-                return False
+            name_whole(error, fd, name, path)
             raise
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     @contextmanager
     def _folder_or_file(self, path: str) -> Iterator[int]:

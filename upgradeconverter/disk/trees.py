@@ -174,7 +174,7 @@ class _Survey(Struct):
 
 
 def survey(root_fd: int, path: str, *, closely: bool, inside: bool = True) -> TreeFacts:
-    """See `Disk.survey`; without mount points, which are the caller's to add."""
+    """See `Disk.survey`."""
     with holder(root_fd, path) as (above, name):
         top = os.stat(name, dir_fd=above, follow_symlinks=False)
         if stat.S_ISREG(top.st_mode):

@@ -178,7 +178,7 @@ def _fixed(work: Work, step: Step) -> Skip | None:
     for path in tree.immutable:
         detail = f"{what}: {path} is immutable or append-only"
         return Skip(path=step.source or "", reason=Reason.IMMUTABLE, detail=detail, rival=_new_name(step))
-    for path in tree.mounts:
+    for path in work.disk.mounts(_new_name(step)):
         return Skip(path=step.source or "", reason=Reason.IN_USE, detail=f"{what}: something is mounted at {path}")
     return None
 

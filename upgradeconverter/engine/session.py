@@ -219,7 +219,8 @@ class Session(Struct, frozen=True, kw_only=True):
             found.extend(self._propose(migration, checkpoint, composition))
         proposals = composition.proposals
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
-            inventory, _ = scan(self.disk, migration.reads)
+            with self._blaming(migration.id):
+                inventory, _ = scan(self.disk, migration.reads)
             found += [Skip(path=item.path, reason=Reason.NO_READER, detail=migration.ended) for item in inventory.items]
         operations = [operation for proposal in proposals for operation in proposal.operations]
         facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename, leaving=self.leaving)
@@ -242,7 +243,9 @@ class Session(Struct, frozen=True, kw_only=True):
 
     def _propose(self, migration: Migration, checkpoint: Checkpoint, composition: Composition) -> tuple[Skip, ...]:
         """Add what a migration wants; returns what of that lies in its slots no rule recognises."""
-        inventory, skips = scan(self.disk, self.slots_of(migration))
+        slots = self.slots_of(migration)
+        with self._blaming(migration.id):
+            inventory, skips = scan(self.disk, slots)
         folders = (wanted.path for wanted in migration.inputs if wanted.directory and not wanted.outside)
         documents = composition.seen(self._documents(migration.inputs), folders)
         state = DiskState(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Copy, Divergence, Move, Relocate, Retire, Rewrite, Write
 from upgradeconverter.planning.facts import Facts, above, glance
@@ -155,7 +157,9 @@ def _walk(disk: Disk, facts: Facts, path: str, *, closely: bool = False, inside:
     if facts.entries.get(path) is None:
         return
     try:
-        facts.trees[path] = disk.survey(path, closely=closely, inside=inside)
+        tree = disk.survey(path, closely=closely, inside=inside)
+        mounts = _mounts_at(facts, path)
+        facts.trees[path] = replace(tree, mounts=mounts) if mounts else tree
     except OSError as error:
         facts.unreadable[path] = error.strerror or str(error)
 

@@ -90,6 +90,18 @@ def test_death_in_a_run_of_several_starts(tmp_path: Path) -> None:
         assert (status == 0 or not has_changed, diff(before, _tree(top)), _is_swept(top)) == (True, "", True), (at, document)
 
 
+def test_foreseen_as_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run in several transactions a dry rollback says what a real one does, and not what would be in its way by itself."""
+    monkeypatch.setattr("upgradeconverter.planning.fitting.WAVE_STEPS", 1)
+    top = Path(make_disk(tmp_path / "persist"))
+    _run(top)
+    foreseen, done = (_run(top, "rollback", *words)[1] for words in (("--dry-run",), ()))
+    assert (foreseen["skipped"], done["skipped"]) == ([], [])
+    assert {(each["operation"], each["source"], each["target"]) for each in foreseen["items"]} == {
+        (each["operation"], each["source"], each["target"]) for each in done["items"]
+    }
+
+
 def test_two_runs_come_back_one_after_the_other(tmp_path: Path) -> None:
     """The last run comes back first, then the one before it."""
     top = Path(make_disk(tmp_path / "persist"))

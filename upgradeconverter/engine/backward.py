@@ -43,11 +43,12 @@ def backward_plan(
     skips: list[Skip] = []
     later: list[Step] = []
     inner: set[str | None] = {step.source for step in forward if step.source is not None}
+    returning = arriving | {s.source or "" for s in forward if s.shape is Shape.RETIRE and s.made_of == "directory"}
     for step in reversed(forward):
         if _has_come_back(disk, step, forward, transaction.txid):
             continue
         moved = _as_moved(step, transaction.txid)
-        turned = _only_form(disk, step, forward, transaction.txid) or _turn(disk, moved, forward, inner)
+        turned = _only_form(disk, step, forward, transaction.txid) or _turn(disk, moved, forward, inner, returning)
         if isinstance(turned, Step) and step.operation == _RELOCATE and step.made_of == "copy":
             turned = _unless_unchanged(disk, turned, step, forward, transaction.txid)
         if isinstance(turned, Skip) and turned.path not in arriving:
@@ -86,17 +87,19 @@ def _times_of(step: Step) -> tuple[str, int, int]:
     return step.source or "", step.before.atime_ns or 0, step.before.mtime_ns or 0
 
 
-def _turn(disk: Disk, step: Step, forward: tuple[Step, ...], arriving: set[str | None]) -> Step | Skip | None:
+def _turn(
+    disk: Disk, step: Step, forward: tuple[Step, ...], inner: set[str | None], returning: frozenset[str]
+) -> Step | Skip | None:
     """Return the step that undoes one step, None when there is nothing to do, or why it cannot be done."""
     if step.shape in (Shape.RENAME, Shape.COPY, Shape.STREAM):
-        return _move_back(disk, step, forward)
+        return _move_back(disk, step, forward, returning)
     if step.shape is Shape.RETIRE:
-        return _bring_back(disk, step, forward)
+        return _bring_back(disk, step, returning)
     if step.shape is Shape.ADJUST:
         if disk.find(step.target or "") is None:
             return Skip(path=step.target or "", reason=Reason.CHANGED_MEANWHILE, detail="it is gone, so it cannot be set back")
         return replace(step, after=step.before.without_times(), before=step.after)
-    if step.shape is Shape.DISPLACE or (step.target is not None and parent(step.target) in arriving):
+    if step.shape is Shape.DISPLACE or (step.target is not None and parent(step.target) in inner):
         # It was out of date. A file that was put inside something before its rename is left out when that goes
         # back: see `_move_back`.
         return None
@@ -158,13 +161,13 @@ def _as_moved(step: Step, txid: str) -> Step:
     return replace(step, shape=Shape.RENAME, target=aside, target_home=step.source_home, keeps=False)
 
 
-def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:
+def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...], returning: frozenset[str]) -> Step | Skip | None:
     target, source = step.target or "", step.source or ""
     entry = disk.find(target)
     if entry is None and disk.find(source) is not None:
         # An earlier rollback that did not come to its end has done this already.
         return None
-    obstacle = _obstacle(disk, step, forward)
+    obstacle = _obstacle(disk, step, forward, returning)
     if obstacle is not None or entry is None:
         return obstacle
     here, there = disk.domain(parent(target)), disk.domain(parent(source))
@@ -202,7 +205,7 @@ def _move_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip
     )
 
 
-def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
+def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...], returning: frozenset[str]) -> Skip | None:
     """Return why something cannot go back to where it was, or None."""
     target, source = step.target or "", step.source or ""
     if disk.find(target) is None:
@@ -212,7 +215,7 @@ def _obstacle(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Skip | None:
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=detail)
     if disk.find(source) is not None and not any(each.target == source for each in forward):
         return Skip(path=target, reason=Reason.TARGET_EXISTS, detail=f"{source} exists again")
-    if not _has_place(disk, source, forward):
+    if not _has_place(disk, source, returning):
         return Skip(path=target, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot go back there")
     fixed = next((path for path in (target, parent(target), parent(source)) if disk.is_immutable(path)), None)
     if fixed is not None:
@@ -225,14 +228,13 @@ def _is_another(disk: Disk, step: Step) -> bool:
     return entry is not None and step.expected is not None and entry.kind.value != step.expected.kind
 
 
-def _has_place(disk: Disk, path: str, forward: tuple[Step, ...]) -> bool:
-    """Return whether the folder that is to hold a path is there, or comes back with the same transaction."""
+def _has_place(disk: Disk, path: str, returning: frozenset[str]) -> bool:
+    """Return whether the folder that is to hold a path is there, or is among those that come back."""
     folder = parent(path)
     entry = disk.find(folder)
     if entry is not None:
         return entry.kind is Kind.DIRECTORY
-    comes_back = any(s.shape is Shape.RETIRE and s.made_of == "directory" and s.source == folder for s in forward)
-    return comes_back and _has_place(disk, folder, forward)
+    return folder in returning and _has_place(disk, folder, returning)
 
 
 def _is(disk: Disk, path: str, digest: str) -> bool:
@@ -240,11 +242,11 @@ def _is(disk: Disk, path: str, digest: str) -> bool:
     return entry is not None and entry.kind is Kind.FILE and disk.sha256(path) == digest
 
 
-def _bring_back(disk: Disk, step: Step, forward: tuple[Step, ...]) -> Step | Skip | None:
+def _bring_back(disk: Disk, step: Step, returning: frozenset[str]) -> Step | Skip | None:
     source = step.source or ""
     if disk.find(source) is not None:
         return None
-    if not _has_place(disk, source, forward):
+    if not _has_place(disk, source, returning):
         return Skip(
             path=source, reason=Reason.CHANGED_MEANWHILE, detail=f"{parent(source)} is gone, so it cannot come back there"
         )

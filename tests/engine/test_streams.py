@@ -509,15 +509,13 @@ def test_immutable_inside(tmp_path: Path, flag: str) -> None:
 
 
 def test_trial_refuses(vault: _Full) -> None:
-    """A trial keeps the old layout: what only fits in pieces stays by name, and nothing of it is touched."""
+    """A trial keeps the old layout: where something fits only in pieces nothing is begun."""
     before = vault.files()
     status, document = vault.start("--trial", "--when-short", "refuse")
-    assert (status, document["outcome"]) == (0, "done")
-    assert {path: left(document).get(path) for path in STREAMED} == dict.fromkeys(STREAMED, "NoSpace")
+    assert (status, document["error"]["code"]) == (3, "BothDoNotFit")
+    assert all(path in document["error"]["message"] for path in STREAMED)
+    assert "--when-short irreversible" in document["error"]["hint"]
     assert vault.pieces == 0
-    after = vault.files()
-    assert {path for path in before if path.startswith((IMAGE, PREPARED))} <= set(after)
-    assert vault.start("rollback")[0] == 0
     _require_before(vault, before)
 
 

@@ -35,7 +35,7 @@ from upgradeconverter.errors import (
 from upgradeconverter.journal.record import EVERY_KIND
 from upgradeconverter.model.operation import Skip
 from upgradeconverter.model.outcome import PASSING, ItemStatus, Outcome, Reason
-from upgradeconverter.model.plan import Shape, Trial, Wave
+from upgradeconverter.model.plan import Trial, Wave
 
 if TYPE_CHECKING:
     from upgradeconverter.engine.session import Session
@@ -140,13 +140,9 @@ def _check_room(session: Session, phase: Phase, when_short: str) -> tuple[Plan, 
         return plan, set()
     at_once = replace(session, trial=None).make_plan(phase.name)
     short = _short(plan) - _short(at_once)
-    if when_short == "refuse":
-        # What has no room for a copy in any case is left alone by name, and does not keep the others from their trial.
-        copied = short - {step.source for step in at_once.steps if step.shape is Shape.STREAM}
-        if copied:
-            detail = next(skip.detail for skip in plan.skips if skip.path in copied)
-            raise BothDoNotFitError(tuple(sorted(copied)), detail)
-        return plan, set()
+    if short and when_short == "refuse":
+        detail = next(skip.detail for skip in plan.skips if skip.path in short)
+        raise BothDoNotFitError(tuple(sorted(short)), detail)
     return plan, short
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.disktree import capture, diff, timeless
-from tests.support.olddisk import ENGINE, TARGETS, checked, fake_vault, left, make_disk, unsynced, write
+from tests.support.olddisk import ENGINE, IMAGE, PREPARED, TARGETS, checked, fake_vault, left, make_disk, unsynced, write
 from upgradeconverter.cli import commands
 from upgradeconverter.disk.posix import PosixDisk
 from upgradeconverter.errors import EXIT_DONE, EXIT_ROLLED_BACK
@@ -132,8 +133,9 @@ def test_trial(top: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--trial",)])
-def test_no_time_at_all(top: str, words: tuple[str, ...]) -> None:
+def test_no_time_at_all(top: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the time is over before anything is begun, nothing but the engine's own folder is touched, and all of it is named."""
+    _fresh_clock(monkeypatch)
     before = capture(top)
     status, document = _run(top, *words, "--deadline", "0.001")
     assert _ended((status, document)) == UNFINISHED
@@ -142,8 +144,20 @@ def test_no_time_at_all(top: str, words: tuple[str, ...]) -> None:
     assert diff(before, capture(top)) == ""
 
 
-def test_phases_that_were_not_begun_are_named(top: str, tmp_path: Path) -> None:
+def test_only_a_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That only an empty directory is left to go is no reason to call everything done."""
+    _fresh_clock(monkeypatch)
+    top = make_disk(tmp_path / "persist")
+    for path in (IMAGE, PREPARED):
+        subprocess.run(["rm", "-r", f"{top}/{path}"], check=True)
+    status, document = _run(top, "post-vault", "--deadline", "0.001")
+    assert _ended((status, document)) == UNFINISHED
+    assert {each["reason"] for each in document["skipped"]} == {"NoTime"}
+
+
+def test_phases_that_were_not_begun_are_named(top: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start for all phases that ends in an earlier one says which others it never came to."""
+    _fresh_clock(monkeypatch)
     write(tmp_path / "persist/status/zedrouter/AppInstMetaData/a.json", b"{}")
     document = _run(top, "--deadline", "0.001")[1]
     assert [each["migration"] for each in document["items"] if each["operation"] == "Move"] == ["eve-metadata"]

@@ -147,9 +147,11 @@ class Batch(Struct, kw_only=True):
 
     def _leave_all(self, refused: StepRefusedError) -> None:
         """Leave everything alone, without another look at the disk."""
+        told = [step for step in self.steps if step.group != 0 and step.shape is not Shape.DISPLACE]
+        # A directory goes with what was in it, and is told of only where nothing else is.
+        told = [step for step in told if not step.once_empty] or told
         for step in self.steps:
-            is_told = step.group != 0 and step.shape is not Shape.DISPLACE and not step.once_empty
-            known = refused.reason if is_told else None
+            known = refused.reason if step in told else None
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=known, detail=refused.detail)
         self.steps = ()
 

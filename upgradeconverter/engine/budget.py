@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from upgradeconverter.engine.progress import Load
 
-# Finishing takes at least so long (seconds), and goes at so many bytes a second before anything is known: a slow flash memory.
-GRACE = 1.0
+# Finishing takes at least so long (seconds, but no more than this part of what was granted), and goes at so many bytes a second
+# before anything is known: a slow flash memory.
+GRACE, _SHARE = 1.0, 0.25
 SLOWEST = 16 << 20
 # So many bytes must have gone by before a rate means something: syncs of a few small files say nothing about large ones.
 _ENOUGH = 256 << 20
@@ -70,14 +71,14 @@ class Budget(Struct, kw_only=True):
     @property
     def is_over(self) -> bool:
         """Whether no wave may begin any more."""
-        return self._left() < GRACE
+        return self._left() <= self._grace()
 
     def admits(self, work: int) -> bool:
         """Return whether so much can be staged and finished in the time that is left, as far as anybody knows."""
         if math.isinf(self.ends):
             return True
         staging = self._staging.time_for(work)
-        return self._left() >= (GRACE if staging is None else staging + self._to_finish(work))
+        return self._left() >= (self._grace() if staging is None else staging + self._to_finish(work))
 
     def begin_wave(self) -> None:
         """Begin to measure."""
@@ -113,12 +114,15 @@ class Budget(Struct, kw_only=True):
         self._finishing.add(self._staged_size, self._staged, now - self._since)
         self._since, self._staged, self._staged_size = now, 0, 0
 
+    def _grace(self) -> float:
+        return min(GRACE, self.seconds * _SHARE)
+
     def _left(self) -> float:
         return self.ends - self.clock()
 
     def _to_finish(self, work: int) -> float:
         measured = self._finishing.time_for(work)
-        return GRACE + (work / SLOWEST if measured is None else measured)
+        return self._grace() + (work / SLOWEST if measured is None else measured)
 
     def _must_finish(self) -> bool:
         return self._left() < self._to_finish(self._staged)

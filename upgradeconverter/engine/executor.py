@@ -211,7 +211,12 @@ class Executor:
             make_folder(self.disk, folder)
         for step in self.steps:
             log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
-            (passing.go_over if step.shape is Shape.STREAM else handlers.flip)(self.work, step)
+            if step.shape is Shape.STREAM:
+                self.pace.meter.now("copying")
+                passing.go_over(self.work, step)
+                self.pace.meter.now("finishing")
+            else:
+                handlers.flip(self.work, step)
             self.pace.meter.ended(step)
         for step in self.steps:
             in_place = step.shape in (Shape.RENAME, Shape.ADJUST) or step.method == "link"

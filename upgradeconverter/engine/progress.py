@@ -29,6 +29,8 @@ ITEM = 16 << 10
 _BEAT = 0.1
 _WINDOW = 15.0
 _SAMPLE = 1.0
+# Before that (seconds) it would be a guess what is left.
+_SOON = 2.0
 
 
 class Load(NamedTuple):
@@ -190,7 +192,7 @@ class Meter(Struct, kw_only=True):
             size=size,
             of_size=self._all.size,
             rate=moved / seconds if seconds else 0.0,
-            left=rest * seconds / done if done else None,
+            left=rest * seconds / done if done and seconds >= _SOON else None,
             moves=self._moves,
         )
 

@@ -61,7 +61,7 @@ fuzz: tools $(FUZZ)  ## fuzz the readers with atheris and the disks with hypothe
 sweep: tools $(DEV)  ## kill the program, and let the disk refuse, at every call (needs root), or at one in EVERY=1, with JOBS=2
 	$(BIN)/python -m tests.durability.fault_sweep --every $(EVERY) --seed $(SEED) --jobs $(JOBS)
 
-bench: tools $(DEV)  ## compare with cp, rsync and mv (needs root): CASE=name ON=vault,plain,xfs,btrfs ROUNDS=5 SCALE=1 WRITE=1
+bench: tools $(DEV)  ## compare with cp, rsync and mv (needs root): CASE=name ON=vault,plain,xfs,btrfs AGAINST=cp,mv ROUNDS=5 SCALE=1 WRITE=1
 	@$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(ON),--on $(ON)) $(if $(AGAINST),--against $(AGAINST)) \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCALE),--scale $(SCALE)) $(if $(WRITE),--write)
 

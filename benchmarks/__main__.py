@@ -17,7 +17,7 @@ from .cases import MOVING
 from .errors import BenchmarkError, MissingError, UnknownWordError
 from .figures import Wanted
 from .grounds import GROUNDS
-from .ways import WAYS
+from .ways import OURS, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,6 +103,8 @@ def run(todo: Sequence[Job], evidence: Path | None) -> int:
                 _write(evidence, result)
             if any(found.problem().startswith(moving.NOT_EQUAL) for found in result.found):
                 status = status or EXIT_NOT_EQUAL
+            elif any(found.problem() for found in result.found if found.name == OURS):
+                status = EXIT_NOT_MEASURED
     return status
 
 

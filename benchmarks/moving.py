@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .ways import Commands
 
 ROUNDS = 5
+_LEAST_FREE = 16 << 20
 _PHASES = str(Path(__file__).resolve().parent / "phases.py")
 NOT_EQUAL = "not equal: "
 # System calls are counted on a smaller disk: under strace(1) each costs more than the work.
@@ -125,7 +126,8 @@ def duplicated(bench: Bench, way: Way) -> Iterator[tuple[Path, Commands]]:
         if way.name != OURS:
             (root / bench.case.into).mkdir(parents=True, exist_ok=True)
         elif bench.case.free is not None:
-            grounds.leave_free(root, size(bench.case.free, bench.scale))
+            # With less there would be no room for the journal, however small the case.
+            grounds.leave_free(root, max(_LEAST_FREE, size(bench.case.free, bench.scale)))
         yield root, way.commands(work_of(bench.case, root))
 
 

@@ -338,7 +338,7 @@ class JournalDamagedError(UpgradeConverterError):
     exit_status = EXIT_WEDGED
     hint = (
         "Nothing was touched. Keep a copy of the journal and call for help; "
-        "where `verify` shows whole items and no stage or trash folder is left, the journal may be moved away."
+        "where the folders `stage` and `trash` beside it are empty or missing, in the vault too, it may be moved away."
     )
 
     def __init__(self, path: str, line: int, expected: str, found: str) -> None:

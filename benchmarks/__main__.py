@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from . import idle, moving, planning, plot, report
+from . import idle, installed, moving, page, planning, plot, report
 from .cases import MOVING
 from .errors import BenchmarkError, MissingError, UnknownWordError
 from .figures import Wanted
 from .grounds import GROUNDS
-from .ways import OURS, WAYS
+from .ways import OURS, PROGRAM, WAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Job = Callable[..., Result]
 
 EVIDENCE = Path(__file__).resolve().parents[1] / "docs/evidence/performance.json"
+PAGE = EVIDENCE.parents[1] / "performance.md"
 CASES = (idle.NAME, *(case.name for case in MOVING), planning.NAME)
 USUAL = "vault,plain,btrfs"
 _PROGRAMS = ("strace", "rsync", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "btrfs", "mount", "unshare")
@@ -45,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=_number, help=f"default {idle.ROUNDS} for {idle.NAME}, {moving.ROUNDS} for the others")
     made.add_argument("--scale", type=_scale, default=1.0, help="sizes and numbers are multiplied by it; default 1")
     made.add_argument("--no-count", action="store_true", help="neither count system calls nor time the parts of our work")
-    made.add_argument("--write", action="store_true", help=f"write JSON and a plot: {EVIDENCE.name} in docs/evidence")
+    made.add_argument(
+        "--write",
+        action="store_true",
+        help=f"write JSON and a plot, {EVIDENCE.name} in docs/evidence, and the tables of {PAGE.name}",
+    )
     made.add_argument("--evidence", type=Path, default=EVIDENCE, help=argparse.SUPPRESS)
     return made
 
@@ -112,6 +117,8 @@ def _write(evidence: Path, result: Result) -> None:
     everything = report.merged(report.read(evidence), [report.document_of(result)])
     report.write(evidence, everything)
     evidence.with_suffix(".svg").write_text(plot.drawn(everything), encoding="utf-8")
+    if evidence == EVIDENCE:
+        PAGE.write_text(page.filled(PAGE.read_text(encoding="utf-8"), everything), encoding="utf-8")
 
 
 def _say(problem: BenchmarkError) -> None:
@@ -152,7 +159,9 @@ def main(argv: Sequence[str]) -> int:
         alone(argv)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
-        return run(todo, arguments.evidence if arguments.write else None)
+        with tempfile.TemporaryDirectory(prefix="upgradeconverter-bench-") as place:
+            os.environ[PROGRAM] = str(installed.whole(Path(place)) / "upgradeconverter")
+            return run(todo, arguments.evidence if arguments.write else None)
     except BenchmarkError as problem:
         _say(problem)
         return EXIT_NOT_MEASURED

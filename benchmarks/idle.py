@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,9 @@ from . import units
 from .devices import Device
 from .errors import BrokenError
 from .figures import Found, Result, Sample, ratio
+from .installed import alone
 from .running import plain_environment, run
-from .ways import PROGRAM
+from .ways import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,22 +27,6 @@ _KIB = 1 << 10
 Start = tuple[list[str], dict[str, str]]
 
 
-def install(scratch: Path) -> Path:
-    """Install the program as a device has it, a wheel in a place of its own; returns the folder of its commands.
-
-    What it needs of others is left out: a start with nothing to do loads none of it, and one that does fails.
-    """
-    place = scratch / "installed"
-    for words in (
-        [sys.executable, "-m", "venv", "--without-pip", str(place)],
-        [sys.executable, "-m", "pip", "-q", "--python", str(place / "bin/python"), "install", "--no-deps", str(_REPOSITORY)],
-    ):
-        done = subprocess.run(words, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise BrokenError(what="the installation", found=done.stderr)
-    return place / "bin"
-
-
 def converted(scratch: Path) -> str:
     """Build a small device and convert it as far as it goes; returns its root."""
     root = scratch / "persist"
@@ -53,7 +36,7 @@ def converted(scratch: Path) -> str:
     device.finish()
     # The first converts; what each phase finds after that is noted in the stamp.
     for phase in ("all", "pre-vault", "post-vault", "all"):
-        ended = run([[PROGRAM, phase, "-p", str(root)]], scratch)
+        ended = run([[program(), phase, "-p", str(root)]], scratch)
         if ended.status:
             raise BrokenError(what="the conversion", found=ended.errors)
     return str(root)
@@ -78,7 +61,7 @@ def starts(installed: Path, root: str, new: str) -> dict[str, Start | None]:
     return found
 
 
-def measure(wanted: Wanted, scratch: Path, installer: Callable[[Path], Path] = install) -> Result:
+def measure(wanted: Wanted, scratch: Path, installer: Callable[[Path], Path] = alone) -> Result:
     """Measure all starts, in turn; `installer` says where the program is."""
     new = scratch / "new"
     (new / "vault").mkdir(parents=True)

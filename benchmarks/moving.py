@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +172,9 @@ def _phases(bench: Bench) -> dict[str, float]:
     """Return how long each part of our work takes, in a run of its own."""
     told = bench.scratch / "phases"
     with duplicated(bench, WAYS[OURS]) as (_, commands):
-        ended = run([[sys.executable, _PHASES, str(told), *command[1:]] for command in commands], bench.scratch)
+        ended = run(
+            [[str(Path(command[0]).parent / "python3"), _PHASES, str(told), *command[1:]] for command in commands], bench.scratch
+        )
     if problem := refusal(WAYS[OURS], ended):
         raise BrokenError(what="timing the parts of our work", found=problem)
     spent: dict[str, float] = json.loads(told.read_text(encoding="utf-8"))

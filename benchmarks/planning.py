@@ -13,7 +13,7 @@ from .errors import BrokenError
 from .figures import Found, Result, Sample, ratio
 from .moving import check_room
 from .running import count_calls, run
-from .ways import PROGRAM
+from .ways import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def _compare(found: dict[int, Found]) -> None:
 
 
 def _command(root: Path) -> list[str]:
-    return [PROGRAM, "plan", "post-vault", "-p", str(root), "--target", TARGET, "--output", "json"]
+    return [program(), "plan", "post-vault", "-p", str(root), "--target", TARGET, "--output", "json"]
 
 
 def _check(number: int, output: str, status: int, errors: str) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 OURS = "upgradeconverter"
 _GO = str(Path(__file__).resolve().parent / "goorder.py")
-PROGRAM = str(Path(sys.executable).parent / "upgradeconverter")
+# Says which program is measured; without it the one beside this interpreter is.
+PROGRAM = "UPGRADECONVERTER_BENCH_PROGRAM"
 Commands = list[list[str]]
 
 
@@ -59,8 +60,13 @@ def place_of(way: Way, case: Case, moved: Moved) -> str:
     return f"{case.into}/{os.path.basename(moved.source)}"
 
 
+def program() -> str:
+    """Return the program that is measured."""
+    return os.environ.get(PROGRAM) or str(Path(sys.executable).parent / "upgradeconverter")
+
+
 def _ours(work: Work) -> Commands:
-    return [[PROGRAM, "post-vault", "-p", work.root, "--target", TARGET, "--output", "json"]]
+    return [[program(), "post-vault", "-p", work.root, "--target", TARGET, "--output", "json"]]
 
 
 def _then_remove(*copy: str) -> Callable[[Work], Commands]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import idle, moving, planning, report
+from benchmarks import idle, installed, moving, planning, report
 from benchmarks.__main__ import CASES, chosen, main
 from benchmarks.__main__ import run as measure_all
 from benchmarks.cases import MIB, MOVING
@@ -23,7 +23,7 @@ from benchmarks.errors import BrokenError, NoRoomError
 from benchmarks.figures import Found, Result, Sample, Wanted
 from benchmarks.grounds import GROUNDS
 from benchmarks.running import run
-from benchmarks.ways import OURS, WAYS, Way
+from benchmarks.ways import OURS, PROGRAM, WAYS, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,3 +265,15 @@ def _wait_for(happened: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it did not happen within half a minute")
+
+
+@pytest.mark.root
+def test_program_as_on_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured has all that it needs, and nothing else of what developers have."""
+    commands = installed.whole(tmp_path)
+    assert "msgspec" in installed.needed("upgradeconverter")
+    assert "pytest" not in installed.needed("upgradeconverter")
+    assert subprocess.run([commands / "python3", "-c", "import pytest"], check=False, capture_output=True).returncode
+    monkeypatch.setenv(PROGRAM, str(commands / "upgradeconverter"))
+    result = moving.measure(BY_NAME["volumes"], GROUNDS["plain"], TINY, tmp_path, [WAYS[OURS]])
+    assert by_name(result)[OURS].problem() == ""

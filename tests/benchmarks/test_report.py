@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import plot, report
+from benchmarks import page, plot, report
+from benchmarks.__main__ import EVIDENCE, PAGE
 from benchmarks.figures import Found, Result, Sample
 
 if TYPE_CHECKING:
@@ -84,3 +85,31 @@ def test_plot_is_well_formed() -> None:
 def test_plot_of_nothing() -> None:
     """Without any result there is an empty picture, and no error."""
     assert ET.fromstring(plot.drawn([])).tag == f"{SVG}svg"  # noqa: S314 - our own
+
+
+def test_page() -> None:
+    """The tables stand between their marks, whatever stood there before, and nothing else is touched."""
+    ours = report.document_of(result("case", "vault"))
+    ours["ways"]["mv"] = {**ours["ways"]["upgradeconverter"], "ratio": 0.25}
+    ours["ways"]["upgradeconverter"]["phases_seconds"] = {"planning": 0.01, "copying": 1.5, "the rest": 0.49}
+    idle = report.document_of(result("idle", "any", "bare interpreter"))
+    empty = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    text = page.filled(empty, [ours, idle])
+    assert text.startswith(f"before\n{page.BEGIN}\n")
+    assert text.endswith(f"{page.END}\nafter\n")
+    assert "| `case` on vault | 2 |  |  | 2 (0.25) |  |  | copying 75%, the rest 24% |" in text
+    assert "| `idle`: bare interpreter | 2 | 1.00 |  |" in text
+    assert "old" not in text
+    assert page.filled(text, [ours, idle]) == text
+
+
+def test_page_without_marks() -> None:
+    """A page that has no place for them is not written over."""
+    with pytest.raises(ValueError, match="expected the marks"):
+        page.filled("nothing\n", [])
+
+
+def test_page_says_what_was_found() -> None:
+    """The figures on the page are those of the evidence."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert page.filled(text, report.read(EVIDENCE)) == text

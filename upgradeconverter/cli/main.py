@@ -38,7 +38,7 @@ from upgradeconverter.settings import Settings, load
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from upgradeconverter.packs.api import Pack
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         if settings.strict:
             report.judge_strictly()
     if as_json or not terminal.shown(report):
-        _print(as_json_text(report) if as_json else as_text(report).rstrip("\n"))
+        _print(as_json_text(report) if as_json else (as_text(report).rstrip("\n"),))
     return report.exit_status
 
 
@@ -79,12 +79,13 @@ def _place(error: Exception) -> str:
     return f"{where.tb_frame.f_code.co_name} line {where.tb_lineno}" if where is not None else "?"
 
 
-def _print(text: str) -> None:
+def _print(pieces: Iterable[str]) -> None:
     """Write to standard output, whatever state that is in: nobody listening changes nothing about what was done."""
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
-        print(text, flush=True)
+        sys.stdout.writelines(pieces)
+        print(flush=True)
     except (OSError, ValueError, AttributeError):
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -15,7 +15,7 @@ from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reaso
 from upgradeconverter.model.plan import Shape, Undo, undo_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from upgradeconverter.engine.batch import StepResult
     from upgradeconverter.errors import UpgradeConverterError
@@ -163,16 +163,22 @@ def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
     }
 
 
-def as_json(report: Report) -> str:
-    """Return the report as the one JSON document, for people who read that as well: what there may be many of, one a line."""
-    members = []
+def as_json(report: Report) -> Iterator[str]:
+    """Yield the report as the one JSON document, for people who read that as well: what there may be many of, one a line.
+
+    It comes in pieces, since of very many items the whole text is large.
+    """
+    before = "{\n"
     for name, value in report.document().items():
+        yield f'{before}  "{name}": '
         if isinstance(value, list) and value:
-            text = "[\n    " + ",\n    ".join(map(_encode, value)) + "\n  ]"
+            yield "[\n    " + _encode(value[0])
+            yield from (f",\n    {_encode(each)}" for each in value[1:])
+            yield "\n  ]"
         else:
-            text = json.dumps(value, indent=2).replace("\n", "\n  ")
-        members.append(f'  "{name}": {text}')
-    return "{\n" + ",\n".join(members) + "\n}"
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+        before = ",\n"
+    yield "\n}"
 
 
 def as_text(report: Report) -> str:

@@ -218,17 +218,19 @@ class Session(Struct, frozen=True, kw_only=True):
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             found.extend(self._propose(migration, checkpoint, composition))
         proposals = composition.proposals
+        names = ", ".join(proposal.migration for proposal in proposals)
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
             with self._blaming(migration.id):
                 inventory, _ = scan(self.disk, migration.reads)
             found += [Skip(path=item.path, reason=Reason.NO_READER, detail=migration.ended) for item in inventory.items]
-        operations = [operation for proposal in proposals for operation in proposal.operations]
+        operations = (operation for proposal in proposals for operation in proposal.operations)
         facts = survey(self.disk, operations, copies=self.trial is not None or not may_rename, leaving=self.leaving)
         concerned = checkpoint.problem is None or any(p.operations or p.skips for p in proposals)
         source = self.source_label()
-        with self._blaming(", ".join(proposal.migration for proposal in proposals)):
+        with self._blaming(names):
             return plan(
-                proposals,
+                # Let go of as they are taken: of very many volumes steps and operations together are large.
+                (proposals.pop(0) for _ in range(len(proposals))),
                 facts,
                 self.layout(),
                 pack=self.pack.name,

@@ -79,11 +79,7 @@ def plan(
         at_once=trial.at_once if trial is not None else frozenset(),
         pending=pending,
     )
-    for proposal in proposals:
-        draft.skips.extend(proposal.skips)
-        warnings += proposal.warnings
-        for operation in proposal.operations:
-            _add_operation(draft, proposal.migration, operation)
+    warnings += _take_in(draft, proposals)
     draft.skips.extend(_strangers(draft, found))
     fitting = fit(draft.steps, draft.facts, trial)
     # What waits for a trial to be confirmed is in nobody's way, whatever became of it.
@@ -99,6 +95,17 @@ def plan(
         space=fitting.needs,
         contents=tuple(sorted(draft.contents.items())),
     )
+
+
+def _take_in(draft: Draft, proposals: Iterable[Proposal]) -> tuple[str, ...]:
+    """Make steps of all operations, and keep none of these; returns the warnings."""
+    warnings: tuple[str, ...] = ()
+    for proposal in proposals:
+        draft.skips.extend(proposal.skips)
+        warnings += proposal.warnings
+        for operation in proposal.operations:
+            _add_operation(draft, proposal.migration, operation)
+    return warnings
 
 
 def _add_operation(draft: Draft, migration: str, operation: Operation) -> None:

@@ -155,6 +155,8 @@ def main(argv: Sequence[str]) -> int:
         asked.error("what is found at another scale than 1 is no evidence; leave --write out")
     try:
         todo = jobs(arguments)
+        if not todo:
+            asked.error(f"{arguments.case} is not measured on {arguments.on}; see benchmarks/README.md")
         check_machine()
         alone(argv)
         for number in (signal.SIGTERM, signal.SIGHUP):

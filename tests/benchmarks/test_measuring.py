@@ -177,6 +177,13 @@ def test_unknown_words(words: list[str], expected: str, capsys: pytest.CaptureFi
     assert expected in capsys.readouterr().err
 
 
+def test_nothing_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    """A case that there is not on a ground is not passed over in silence."""
+    with pytest.raises(SystemExit):
+        main(["--case", "low-space", "--on", "plain"])
+    assert "low-space is not measured on plain" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words", [["--rounds", "0"], ["--scale", "0"], ["--scale", "2"], ["--scale", "x"], ["--scale", "0.5", "--write"]]
 )

@@ -357,6 +357,23 @@ def test_flusher_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             flusher.finish()
 
 
+def test_hint_that_cannot_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That there are no more descriptors for a hint says nothing about what was written."""
+    monkeypatch.setattr("upgradeconverter.disk.flushing.WORTH_HINTING", 1)
+    monkeypatch.setattr("upgradeconverter.disk.flushing._WORTH_TELLING", 1)
+    monkeypatch.setattr("upgradeconverter.disk.flushing.processors", lambda: 2)
+
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with closing(Flusher()) as flusher, open(tmp_path / "file", "wb") as stream:
+        flusher.expect(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "dup", refuse)
+            flusher.written(stream.fileno(), 0, 1)
+        flusher.finish()
+
+
 # --- sharing content ---------------------------------------------------------------------------------------------------
 
 

@@ -214,14 +214,15 @@ def measure(story: Story, place: Place) -> Measure:
 
 def _whole(story: Story, place: Place) -> Whole:
     trees = []
-    for starts in ((), (RUN,), (TRIAL, REWRITE)):
+    is_rewritten = REWRITE in story.before
+    for starts in ((), (RUN,), *([(TRIAL, REWRITE)] if is_rewritten else [])):
         with place.disk(story.disk) as top:
-            if REWRITE in story.before and REWRITE not in starts:
+            if is_rewritten and REWRITE not in starts:
                 rewrite(story.disk, top)
             _lead_up(replace(story, before=starts), top, None)
             trees.append(capture(top))
-    before, after, between = trees
-    return Whole(story.disk, before, after, between if REWRITE in story.before else None)
+    before, after = trees[:2]
+    return Whole(story.disk, before, after, trees[2] if is_rewritten else None)
 
 
 def _changed_by(story: Story, top: str, words: tuple[str, ...]) -> str:

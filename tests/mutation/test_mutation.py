@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from tests.mutation import real
 from tests.mutation.points import Point
 from tests.mutation.score import Row, all_points, judge, missing
 from tests.mutation.stories import BrokenError, Story
+from tests.mutation.world import FULL
+from upgradeconverter.journal.record import RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +57,16 @@ def test_rollback_while_a_trial_is_settled_anew() -> None:
     """Taking back what a power cut left of that leads to the first layout, wherever that is cut as well, and says so."""
     tale = next(story.tale for story in _plain() if story.tale.name == "fallback")
     Story(tale, "one disk", "rollback two", killed=17, taken=2).sweep(None, 0, few=3)
+
+
+@pytest.mark.timeout(300)
+def test_stream_goes_back_once_it_was_published() -> None:
+    """A commit that was refused is taken back: nothing gives its content back while a power cut may bring its new name again."""
+    for told in (story for story in _plain() if story.where == FULL):
+        seen = told.trace()
+        commits = [call for kind, (_, call) in zip(seen.kinds, seen.kept, strict=False) if kind is RecordKind.COMMITTED]
+        for call in commits:
+            replace(told, failing=call, late=True).sweep(None, 0, few=2)
 
 
 def _plain() -> list[Story]:

@@ -115,6 +115,11 @@ def _unpublish(work: Work, step: Step) -> None:
         work.disk.remove(target)
     elif work.has_published(step):
         work.disk.rename(target, staged)
+    else:
+        return
+    # Nobody may find under the new name what gives its content back.
+    work.disk.sync_directory(parent(target))
+    work.disk.sync_directory(parent(staged))
 
 
 def _has_place(work: Work, path: str) -> bool:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _DEFAULT_FOLDER_MODE, _DEFAULT_FILE_MODE = 0o700, 0o600
 
+_NAME_MAX = 255
+# Names of no more characters than this are short enough whatever these are.
+_SHORT_NAME = _NAME_MAX // 4
+
 
 class CannotError(Exception):
     """One operation cannot be planned; becomes a skip."""
@@ -35,6 +39,17 @@ class CannotError(Exception):
         """Say what stays where it is, and why."""
         super().__init__(detail)
         self.skip = Skip(path=path, reason=reason, detail=detail, rival=rival)
+
+
+def check_name(target: str) -> None:
+    """Refuse a target that no file system can give a name: it would fail only when everything else is staged."""
+    name = target.rpartition("/")[2]
+    if len(name) <= _SHORT_NAME:
+        return
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > _NAME_MAX:
+        detail = f"a name of {size} bytes, and a file system takes {_NAME_MAX}"
+        raise CannotError(target, Reason.UNEXPECTED_CONTENT, detail)
 
 
 class Draft(Struct):

@@ -34,15 +34,11 @@ from upgradeconverter.model.operation import (
 from upgradeconverter.model.outcome import Reason
 from upgradeconverter.model.plan import Attributes, Plan, Shape, Step, Trial
 from upgradeconverter.planning.conflict import Resolution, resolve
-from upgradeconverter.planning.draft import CannotError, Draft
+from upgradeconverter.planning.draft import CannotError, Draft, check_name
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 from upgradeconverter.planning.fitting import fit
 from upgradeconverter.planning.losses import losses, parted, refusal
 from upgradeconverter.planning.rewriting import rewrite, write_beside
-
-_NAME_MAX = 255
-# Names of no more characters than this are short enough whatever these are.
-_SHORT_NAME = _NAME_MAX // 4
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,22 +111,11 @@ def _add_operation(draft: Draft, migration: str, operation: Operation) -> None:
     mark = draft.begin()
     base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
     try:
-        _check_name(getattr(operation, "target", None) or "")
+        check_name(getattr(operation, "target", None) or "")
         _lower(draft, base, operation)
     except CannotError as cannot:
         draft.take_back(mark)
         draft.skips.append(_named_by_source(operation, cannot.skip))
-
-
-def _check_name(target: str) -> None:
-    """Refuse a target that no file system can give a name: it would fail only when everything else is staged."""
-    name = target.rpartition("/")[2]
-    if len(name) <= _SHORT_NAME:
-        return
-    size = len(name.encode("utf-8", "surrogatepass"))
-    if size > _NAME_MAX:
-        detail = f"a name of {size} bytes, and a file system takes {_NAME_MAX}"
-        raise CannotError(target, Reason.UNEXPECTED_CONTENT, detail)
 
 
 def _named_by_source(operation: Operation, skip: Skip) -> Skip:

@@ -149,9 +149,9 @@ class Batch(Struct, kw_only=True):
         """Leave everything alone, without another look at the disk."""
         told = [step for step in self.steps if step.group != 0 and step.shape is not Shape.DISPLACE]
         # A directory goes with what was in it, and is told of only where nothing else is.
-        told = [step for step in told if not step.once_empty] or told
+        numbers = {step.number for step in told if not step.once_empty} or {step.number for step in told}
         for step in self.steps:
-            known = refused.reason if step in told else None
+            known = refused.reason if step.number in numbers else None
             self.results[step.number] = StepResult(step=step, status=ItemStatus.LEFT, reason=known, detail=refused.detail)
         self.steps = ()
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What is no regular file must not be waited for.
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# How long somebody who is just writing a file in place is waited for, in seconds.
 _ALL = sys.maxsize
+# How long somebody who is just writing a file in place is waited for, in seconds.
 _PAUSES = (0.01, 0.03, 0.1, 0.0)
 
 

@@ -1,7 +1,7 @@
 """Shares small work on many files with forked processes, and hands the results on in the order in which it was given out.
 
-Processes are faster here than threads, which hand the interpreter's lock back and forth around each short
-call. They are forked only once enough was done to be worth it, so a small tree costs none; what is done is the same either way.
+Processes are faster here than threads, which hand the interpreter's lock back and forth around each short call. They are forked
+only once enough was done to be worth it, so a small tree costs none; what is done is the same either way.
 
 Guarantees: results come in order, in bounded memory; what fails in a worker fails here with the same error; a worker that dies is
 an error; none outlives its crew, nor this process (prctl(2), PR_SET_PDEATHSIG), so nothing is written once a crew is closed.

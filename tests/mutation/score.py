@@ -43,7 +43,6 @@ SWEPT = 8
 FAILURES = 6
 TORN = 3
 TRIES = 120
-OTHERS = 20
 FEW = 3
 THOROUGH = 6
 NEAR = 80
@@ -140,23 +139,27 @@ def _meddled(story: Story, random: Random) -> Iterator[Story]:
 
 @cache
 def all_points(seed: int) -> dict[Point, tuple[Story, ...]]:
-    """Return the ordering points that stories come by, with some of those stories, the ones that are soon told first."""
+    """Return the ordering points that stories come by, each with those stories.
+
+    The first `TRIES` are of every sort, and of these come those first that are soon told.
+    """
     found: dict[Point, list[Story]] = {}
     for story in all_stories(seed):
         for point in story.trace().first:
             found.setdefault(point, []).append(story)
-    return {point: _some(point, stories) for point, stories in sorted(found.items(), key=lambda each: str(each[0]))}
+    return {point: _in_order(point, stories) for point, stories in sorted(found.items(), key=lambda each: str(each[0]))}
 
 
-def _some(point: Point, stories: list[Story]) -> tuple[Story, ...]:
+def _in_order(point: Point, stories: list[Story]) -> tuple[Story, ...]:
     plain = [story for story in stories if story.is_undisturbed]
     # Where the process died there is most to be seen that is not durable.
     others = sorted(
         (story for story in stories if not story.is_undisturbed), key=lambda story: story.killed < 0 or story.taken > 0
     )
     others = [story for pair in zip_longest(others, reversed(others)) for story in pair if story is not None][: len(others)]
-    chosen = (*plain, *others[: max(OTHERS, TRIES - len(plain))])
-    return tuple(sorted(chosen, key=lambda story: story.trace().points - story.trace().first[point]))
+    kept = TRIES - len(plain)
+    soon = sorted((*plain, *others[:kept]), key=lambda story: story.trace().points - story.trace().first[point])
+    return (*soon, *others[kept:])
 
 
 def missing(points: Iterable[Point]) -> tuple[str, ...]:
@@ -168,8 +171,11 @@ def missing(points: Iterable[Point]) -> tuple[str, ...]:
 def judge(point: Point, stories: Sequence[Story]) -> Row:
     """Tell stories without a point until one of them comes out wrong."""
     defect = ""
-    turns = [(story, FEW, NEAR) for story in stories]
-    turns += [(story, LIMIT, CLOSE) for story in stories] + [(story, LIMIT, NEAR) for story in stories[:THOROUGH]]
+    soon, late = stories[:TRIES], stories[TRIES:]
+    turns = [(story, FEW, NEAR) for story in soon]
+    turns += [(story, LIMIT, CLOSE) for story in soon] + [(story, LIMIT, NEAR) for story in soon[:THOROUGH]]
+    # There are points that only one story in hundreds misses.
+    turns += [(story, FEW, NEAR) for story in late]
     for story, few, far in turns:
         first = story.trace().first[point]
         try:

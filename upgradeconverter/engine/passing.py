@@ -86,6 +86,8 @@ def _put_away(work: Work, step: Step) -> None:
 def come_back(work: Work, step: Step) -> StepRefusedError | None:
     """Bring the content back, and the source to its name; returns why something is not where it was.
 
+    The caller makes the name durable, as `folders_of_flip` has it.
+
     Raises:
         PausedError, OSError: as `go_over` does.
     """
@@ -103,8 +105,6 @@ def come_back(work: Work, step: Step) -> StepRefusedError | None:
         disk.rename(away, source)
     else:
         return _set_aside(work, step, away, f"{source} has no place any more, since somebody put something else there")
-    disk.sync_directory(parent(source))
-    disk.sync_directory(parent(away))
     return None
 
 

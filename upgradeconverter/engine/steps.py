@@ -274,11 +274,12 @@ def folders_of_flip(work: Work, step: Step) -> tuple[str, ...]:
     """Return the folders whose names a flip changes."""
     if step.shape is Shape.RENAME:
         return parent(step.source or ""), parent(step.target or "")
+    put_away: tuple[str, ...] = ()
+    if step.shape in (Shape.DISPLACE, Shape.STREAM):
+        put_away = parent(step.source or ""), parent(work.trash_path(step))
     if step.shape in (Shape.COPY, Shape.STREAM, Shape.CREATE):
-        return parent(work.stage_path(step)), parent(work.target_path(step))
-    if step.shape is Shape.DISPLACE:
-        return parent(step.source or ""), parent(work.trash_path(step))
-    return ()
+        return parent(work.stage_path(step)), parent(work.target_path(step)), *put_away
+    return put_away
 
 
 def folders_of_retire(work: Work, step: Step) -> tuple[str, ...]:

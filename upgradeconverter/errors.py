@@ -202,6 +202,21 @@ class BothDoNotFitError(UpgradeConverterError):
         super().__init__(f"{_some(paths)}: expected room for both the old and the new one, found {detail}")
 
 
+class StateRefusedError(UpgradeConverterError):
+    """What lies on the disk forbids to convert any of it; code and hint are those of the first reason.
+
+    Attributes:
+        refusals: path, reason and detail of each cause.
+    """
+
+    def __init__(self, refusals: tuple[tuple[str, str, str], ...], hint: str) -> None:
+        """Name the first cause, and how many others there are."""
+        path, self.code, detail = refusals[0]
+        self.refusals, self.hint = refusals, hint
+        more = f", and {len(refusals) - 1} more" if len(refusals) > 1 else ""
+        super().__init__(f"{path}: {detail}{more}; nothing was converted")
+
+
 class TrialWaitsError(UpgradeConverterError):
     """A trial waits to be confirmed, and what was asked for needs it settled first."""
 
@@ -329,6 +344,17 @@ class VaultNotUsableError(UpgradeConverterError):
     def __init__(self, path: str, found: str) -> None:
         """Name the directory and what stands in the way."""
         super().__init__(f"{path}: expected a writable directory, found {found}")
+
+
+class AnnexMissingError(UpgradeConverterError):
+    """What an earlier start took state from, outside of the root, is not there."""
+
+    code = "AnnexMissing"
+    hint = "Mount it where it was, or say where it is now with the flag of that name, then run again."
+
+    def __init__(self, name: str) -> None:
+        """Name what is missing."""
+        super().__init__(f"annex {name}: the run goes on only with what state is taken from, found nothing there")
 
 
 class JournalDamagedError(UpgradeConverterError):

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from upgradeconverter.errors import BadSettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
 _LARGEST = 1 << 20
@@ -48,6 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         agents: (uid, gid) by owner agent; agents that are not named are root.
         outside: directories outside of the root that the pack reads, by its name for them, where they are not its own choice.
         options: what was chosen of what the pack lets people choose.
+        annexes: where each place outside of the root is that state is taken from, by the pack's name for it.
         pack_roots: folders that hold packs, searched before the built-in ones.
         origins: where each value came from, by name.
         unknown: a sentence for each thing in the environment that looks like a setting and is none.
@@ -68,6 +69,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     outside: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    annexes: Mapping[str, str] = field(default_factory=dict)
     pack_roots: tuple[str, ...] = ()
     file: str = DEFAULT_FILE
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +136,16 @@ def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     if "options" in found:
         pairs = (text.partition("=") for text in found["options"])
         found["options"] = {name: value for name, _, value in pairs}
+    if "annexes" in found:
+        pairs = (text.partition("=") for text in found["annexes"])
+        found["annexes"] = {name: _place(name, path, "command line") for name, _, path in pairs}
     return found
+
+
+def _place(name: str, path: object, origin: str) -> str:
+    if isinstance(path, str) and path and "\0" not in path and name:
+        return path
+    raise BadSettingError(f"annex {name}", origin, "a name and a path", str(path))
 
 
 def _directory(name: str, path: object, origin: str) -> str:
@@ -191,12 +202,9 @@ def _from_file(path: str) -> dict[str, Any]:
         raise BadSettingError("the file", f"file {path}", "readable TOML", str(error)) from error
     found: dict[str, Any] = {}
     for name, value in data.items():
-        if name == "outside" and isinstance(value, dict):
-            found["outside"] = {each: _directory(each, where, f"file {path}") for each, where in value.items()}
-        elif name == "options" and isinstance(value, dict):
-            found["options"] = {each: str(chosen) for each, chosen in value.items()}
-        elif name == "agents" and isinstance(value, dict):
-            found["agents"] = {agent: _ids(agent, ids, path) for agent, ids in value.items()}
+        read = _TABLES.get(name)
+        if read is not None and isinstance(value, dict):
+            found[name] = {each: read(each, said, f"file {path}") for each, said in value.items()}
         elif any(name in names and type(value) in types for names, types in _FITTING):
             found[name] = value
         else:
@@ -217,9 +225,22 @@ def _text(path: str) -> str:
     return content.decode("utf-8")
 
 
-def _ids(agent: str, ids: object, path: str) -> tuple[int, int]:
+def _ids(agent: str, ids: object, origin: str) -> tuple[int, int]:
     if isinstance(ids, dict) and set(ids) == {"uid", "gid"}:
         uid, gid = ids["uid"], ids["gid"]
         if type(uid) is int and type(gid) is int and 0 <= uid <= _MOST and 0 <= gid <= _MOST:
             return uid, gid
-    raise BadSettingError(f"agents.{agent}", f"file {path}", "a table with the numbers uid and gid", str(ids))
+    raise BadSettingError(f"agents.{agent}", origin, "a table with the numbers uid and gid", str(ids))
+
+
+def _chosen(_: str, value: object, __: str) -> str:
+    return str(value)
+
+
+# What each table in the file has for values, by name, said where.
+_TABLES: Mapping[str, Callable[[str, object, str], object]] = {
+    "outside": _directory,
+    "options": _chosen,
+    "annexes": _place,
+    "agents": _ids,
+}

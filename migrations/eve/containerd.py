@@ -49,7 +49,7 @@ MIGRATION = Migration(
     phase="post-vault",
     reads=(OLD_CONTAINERD, OLD_CASE),
     # Only to tell which of two stores is one.
-    names=lambda _: (CONTAINERD_THERE, *DATABASES.values()),
+    names=lambda _, __: (CONTAINERD_THERE, *DATABASES.values()),
     writes=(CONTAINERD, CASE),
     targets=layouts_with(Feature.USER_CONTAINERD, Feature.CASE),
     plan=plan,

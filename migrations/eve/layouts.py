@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from upgradeconverter.packs.api import Kind, Layout, Slot, Zone
 
-from .media_types import PEEK, Sign
+from .media_types import Sign
 from .names import CONTAINER_PATTERN, DIGEST_PATTERN, VM_PATTERN, VOLUME_PATTERN
 from .releases import DESIGN, LABELS, Feature, has
 
@@ -62,7 +62,7 @@ def _under_way(name: str, folder: str, owner: str) -> tuple[Slot, ...]:
 
 
 # With what the beginning of each file tells it to be.
-VERIFIED_BY_TYPE_PEEKED = tuple(replace(slot, name=f"{slot.name}-peeked", peek=PEEK, gist=Sign.of) for slot in VERIFIED_BY_TYPE)
+VERIFIED_BY_TYPE_PEEKED = tuple(replace(slot, name=f"{slot.name}-peeked", probe=Sign.of_file) for slot in VERIFIED_BY_TYPE)
 PENDING_BY_TYPE = _under_way("pending", "pending", "downloader")
 VERIFYING_BY_TYPE = _under_way("verifying", "verifier", "verifier")
 
@@ -99,8 +99,7 @@ VERIFIED_UNTYPED = Slot(
     zone=Zone.VAULT,
     pattern=rf"{DIGEST_PATTERN}(?P<type>\..+)?",
     kind=Kind.FILE,
-    peek=PEEK,
-    gist=Sign.of,
+    probe=Sign.of_file,
 )
 VERIFIED = Slot(
     name="verified",

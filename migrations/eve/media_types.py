@@ -22,6 +22,8 @@ from . import gojson
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from upgradeconverter.packs.api import Part
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -70,6 +72,11 @@ class Sign(Struct, frozen=True, kw_only=True):
             own=_own(document),
             named=tuple(_named_in(document)),
         )
+
+    @classmethod
+    def of_file(cls, part: Part) -> Sign:
+        """Return what the beginning of a file tells."""
+        return cls.of(part(0, PEEK))
 
 
 # Nearly every blob has one of these.

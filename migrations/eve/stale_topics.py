@@ -24,7 +24,7 @@ _NAME = "stale topic"
 _DEPTHS = (2, 3)
 
 
-def name(documents: Mapping[str, Document]) -> tuple[Slot, ...]:
+def name(documents: Mapping[str, Document], _: Mapping[str, str]) -> tuple[Slot, ...]:
     """Return the places that the list names, an agent's topic or one of a scope of an agent each."""
     content = documents[_LIST.key].content or b""
     lines = dict.fromkeys(line.strip() for line in content.decode("utf-8", errors="surrogateescape").splitlines())

@@ -37,7 +37,7 @@ MIGRATION = Migration(
     phase="pre-vault",
     # Not state of an older layout: it lies where it is wanted, unless somebody wants it there.
     reads=(),
-    names=lambda _: (PORTS, UNSEALED),
+    names=lambda _, __: (PORTS, UNSEALED),
     writes=(UNSEALED_NIM,),
     targets=layouts_with(Feature.VAULT_VOLUMES),
     after=("eve-stale-topics",),

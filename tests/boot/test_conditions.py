@@ -53,7 +53,7 @@ def _places(phase: str) -> Iterator[str]:
     """Give every path that the pack reads or writes in a phase, whatever the target."""
     for migration in (migration for migration in PACK.migrations if migration.phase == phase):
         listed = {wanted.key: Document(path=wanted.path, content=b"agent/topic\n") for wanted in migration.inputs}
-        named = migration.names(listed) if migration.names is not None else ()
+        named = migration.names(listed, {}) if migration.names is not None else ()
         yield from (f"/persist/{slot.directory}" for slot in (*migration.reads, *migration.writes, *named))
         for wanted in migration.inputs:
             yield f"{PACK.outside[wanted.outside]}/{wanted.path}" if wanted.outside else f"/persist/{wanted.path}"

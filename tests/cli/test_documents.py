@@ -57,8 +57,8 @@ def test_example_of_a_pack_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     error = checked("-p", str(tmp_path / "disk"), "--pack", "careless")[1]["error"]
     assert (error["code"], "slot keys is not among those that it writes" in error["message"]) == ("PackDamaged", True)
     # It may not make anything of how a file begins that it cannot make of every file.
-    gist = 'OLD = Slot(peek=3, gist=lambda head: {b"?": 1}[head], '
-    write(tmp_path / "packs/rash/__init__.py", code[1].replace("OLD = Slot(", gist).encode())
+    probe = 'OLD = Slot(probe=lambda part: {b"?": 1}[part(0, 3)], '
+    write(tmp_path / "packs/rash/__init__.py", code[1].replace("OLD = Slot(", probe).encode())
     assert checked("-p", str(tmp_path / "disk"), "--pack", "rash")[1]["error"]["code"] == "PackDamaged"
     assert checked("-p", str(tmp_path / "disk"), "--pack", "example")[0] == EXIT_DONE
     assert (tmp_path / "disk/safe/keys/front").read_bytes() == b"key"

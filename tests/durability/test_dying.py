@@ -10,12 +10,12 @@ LOOKS = {
     "domain",
     "entries",
     "find",
-    "head",
     "is_immutable",
     "is_open",
     "lived_in",
     "manifest",
     "mounts",
+    "part",
     "read",
     "same_content",
     "sha256",
@@ -23,6 +23,7 @@ LOOKS = {
     "space",
     "survey",
     "tail",
+    "used_by",
     "vault_state",
 }
 

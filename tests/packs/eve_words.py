@@ -122,7 +122,7 @@ def item(slot: Slot, name: str, *, children: Iterable[Entry] = (), labels: Mappi
     match = re.fullmatch(slot.pattern or "", name)
     assert match is not None, f"{name} is a stranger in {slot.name}"
     keys = {key: value for key, value in match.groupdict().items() if value is not None}
-    facts = entry(f"{slot.directory}/{name}", slot.kind or Kind.FILE, labels)
+    facts = entry(f"{slot.directory}/{name}", slot.kinds[0], labels)
     return Item(slot=slot.name, entry=facts, keys=keys, children=tuple(children))
 
 

@@ -538,9 +538,14 @@ class ModelDisk:
             raise _error(errno.EFBIG, path)
         return content
 
-    def head(self, path: str, size: int) -> bytes:
+    def part(self, path: str, start: int, size: int) -> bytes:
         """See `Disk`."""
-        return self._live.nodes[self._need(path, Kind.FILE)].content[:size]
+        return self._live.nodes[self._need(path, Kind.FILE)].content[start : start + size]
+
+    def used_by(self, path: str) -> str:
+        """See `Disk`."""
+        del path
+        return ""
 
     def tail(self, path: str, size: int) -> bytes:
         """See `Disk`."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from upgradeconverter import __version__
 from upgradeconverter.errors import EXIT_STATUSES, UsageError
+
+if TYPE_CHECKING:
+    from upgradeconverter.packs.api import Pack
 
 PHASES = ("pre-vault", "post-vault", "all")
 COMMANDS = {
@@ -30,8 +33,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def parser(pack: Pack | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line, with the flags of a pack where one is given."""
     statuses = "\n".join(f"  {status}  {text}" for status, text in EXIT_STATUSES.items())
     commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
     made = _Parser(
@@ -56,8 +59,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--trial", action="store_const", const=True, help="keep the old layout until `confirm`")
     short = "where a trial has no room for both layouts: refuse, or convert at once (irreversible)"
     made.add_argument("--when-short", choices=("refuse", "irreversible"), dest="when_short", help=short)
-    outside = "where a directory that the pack reads outside of the root is, such as config=/config; may be repeated"
-    made.add_argument("--outside", metavar="NAME=DIR", action="append", help=outside)
     option = "what the pack lets people choose, such as checkpoint.signature=require; may be repeated"
     made.add_argument("--option", metavar="NAME=VALUE", action="append", dest="options", help=option)
     made.add_argument("--read-back", choices=("all", "sample", "none"), dest="read_back", help="read copies again")
@@ -66,7 +67,34 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--deadline", metavar="SECONDS", help=deadline)
     made.add_argument("--quiet", action="store_const", const=True, help="do not show how it goes")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
+    _add_places(made, pack)
     return made
+
+
+def _add_places(made: argparse.ArgumentParser, pack: Pack | None) -> None:
+    outside = "where a directory that the pack reads outside of the root is, such as config=/config; may be repeated"
+    made.add_argument("--outside", metavar="NAME=DIR", action="append", help=outside)
+    annex = "where something outside of the root is that the pack takes state from; may be repeated"
+    made.add_argument("--annex", metavar="NAME=PATH", action="append", dest="annexes", help=annex)
+    if pack is not None:
+        _add_flags(made.add_argument_group(f"pack {pack.name}"), pack)
+
+
+def _add_flags(group: argparse._ArgumentGroup, pack: Pack) -> None:
+    """Add what people may say of a pack under its own names, as `--option` and `--annex` have it."""
+    for name, annex in pack.annexes.items():
+        shown = "ID=PATH" if annex.each else "FILE" if annex.is_file else "DIR"
+        prefix = f"{name}." if annex.each else f"{name}="
+        group.add_argument(f"--{name}", metavar=shown, action="append", dest="annexes", type=prefix.__add__, help=annex.summary)
+    for name, values in pack.options.items():
+        chosen = {f"{name}={value}": value for value in values}
+        if set(values) == {"on", "off"}:
+            other = values[1]
+            flag = f"--no-{name}" if other == "off" else f"--{name}"
+            group.add_argument(flag, action="append_const", const=f"{name}={other}", dest="options", help=f"{name} {other}")
+        else:
+            of = f"one of {', '.join(chosen.values())}"
+            group.add_argument(f"--{name}", metavar="VALUE", action="append", dest="options", type=f"{name}=".__add__, help=of)
 
 
 def split_words(words: list[str], *, deep: bool = False, source: str | None = None) -> tuple[str, str]:

@@ -27,7 +27,7 @@ from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
 from upgradeconverter.engine.usage import usage as rooms
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished, vault_problem
-from upgradeconverter.errors import EXIT_DEVIATIONS, TrialLostError
+from upgradeconverter.errors import EXIT_DEVIATIONS, StateRefusedError, TrialLostError
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
 
@@ -129,10 +129,15 @@ def _last(run: dict[str, Any] | None) -> str:
 def verify(context: Context) -> None:
     """Compare the disk with the target layout, and with what the history noted."""
     run = context.looking()
-    audit(run, context.report.phase)
+    refused: list[str] = []
+    try:
+        audit(run, context.report.phase)
+    except StateRefusedError as error:
+        refused = [f"{path}: {detail}" for path, _, detail in error.refusals]
     view = run.journal.read(repair=False)
     runs, broken = read_ledger(run.disk)
     found = [
+        *refused,
         *unfinished(run.session, view, run.plans.values()),
         *deviations(run.session, deep=True, waiting=pending_sources(view)),
     ]

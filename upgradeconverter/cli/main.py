@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
@@ -10,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log, preflight
-from upgradeconverter.cli import terminal
+from upgradeconverter.cli import annexes, terminal
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.attributes import gives_away
@@ -28,6 +29,7 @@ from upgradeconverter.errors import (
     PackDamagedError,
     UnknownPhaseError,
     UpgradeConverterError,
+    UsageError,
 )
 from upgradeconverter.model.layout import access
 from upgradeconverter.model.outcome import Outcome
@@ -37,10 +39,13 @@ from upgradeconverter.packs.show import graph, in_words, path, table
 from upgradeconverter.settings import Settings, load
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Mapping
 
     from upgradeconverter.packs.api import Pack
+
+
+# What is said on a command line may not be said again by the next one; the file of settings is looked at by each start.
+_MAY_CHANGE = ("outside", "options", "annexes")
 
 
 def main(argv: list[str]) -> int:
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
     try:
-        arguments = parser().parse_intermixed_args(argv)
+        arguments = _parsed(argv)
         report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
         if arguments.debug:
             log.show_details()
@@ -69,6 +74,30 @@ def main(argv: list[str]) -> int:
     if as_json or not terminal.shown(report):
         _print(as_json_text(report) if as_json else (as_text(report).rstrip("\n"),))
     return report.exit_status
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; only what no command line has for itself is looked for in the pack."""
+    if not {"-h", "--help"} & set(argv):
+        try:
+            return parser().parse_intermixed_args(argv)
+        except UsageError:
+            pack = _pack_meant(argv)
+            if pack is None:
+                raise
+            return parser(pack).parse_intermixed_args(argv)
+    return parser(_pack_meant(argv)).parse_intermixed_args(argv)
+
+
+def _pack_meant(argv: list[str]) -> Pack | None:
+    """Return the pack that a command line is about, None where there is none."""
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    named.add_argument("--pack")
+    try:
+        settings = load({"pack": named.parse_known_args(argv)[0].pack}, os.environ, _kernel_command_line())
+        return find.load(settings.pack, settings.pack_roots)
+    except (UpgradeConverterError, argparse.ArgumentError):
+        return None
 
 
 def _place(error: Exception) -> str:
@@ -93,7 +122,7 @@ def _print(pieces: Iterable[str]) -> None:
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
     names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options", "source")
-    return {name: getattr(arguments, name) for name in (*names, "deadline", "quiet")}
+    return {name: getattr(arguments, name) for name in (*names, "deadline", "quiet", "annexes")}
 
 
 def _kernel_command_line() -> str:
@@ -117,6 +146,10 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
         raise UnknownPhaseError(report.phase, pack.name, tuple(phase.name for phase in pack.phases))
     with ExitStack() as opened:
         disk = opened.enter_context(closing(PosixDisk.at(settings.persist or pack.default_persist)))
+        places = annexes.named(settings, pack, disk, goes_back=report.command == "rollback")
+        parts, where = annexes.annexed(places, pack, disk.root_path)
+        if parts:
+            disk = opened.enter_context(closing(PosixDisk.at(disk.root_path, parts)))
         release, release_file = preflight.read_release(pack.release_files)
         session = Session(
             disk=disk,
@@ -126,11 +159,12 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             release=release,
             release_file=release_file,
             config=preflight.signature(settings.file),
-            trial=Trial() if settings.trial else None,
+            trial=Trial() if settings.trial or _is_to_be_kept(places, pack) else None,
+            annexes=places,
+            annexed=where,
             outside=_outside(settings, pack, opened),
             options=_options(settings, pack),
-            # The file of settings is looked at by each start; what else is said may not be said again.
-            is_lasting=all(settings.origins.get(name, settings.file).endswith(settings.file) for name in ("outside", "options")),
+            is_lasting=all(settings.origins.get(name, settings.file).endswith(settings.file) for name in _MAY_CHANGE),
         )
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())
@@ -138,6 +172,10 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             report.warn("not started as root: owners stay as they are, and not everything can be read and kept")
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd, deep=deep)
         COMMANDS[report.command](context)
+
+
+def _is_to_be_kept(places: Iterable[str], pack: Pack) -> bool:
+    return any(pack.annexes[name.partition(".")[0]].keeps for name in places)
 
 
 def _outside(settings: Settings, pack: Pack, opened: ExitStack) -> dict[str, Outside]:

@@ -131,8 +131,8 @@ class Disk(Protocol):
         """
         ...
 
-    def head(self, path: str, size: int) -> bytes:
-        """Return the first `size` bytes of a regular file, or all of it where it has no more."""
+    def part(self, path: str, start: int, size: int) -> bytes:
+        """Return `size` bytes of a regular file from some place on, or what there is of them."""
         ...
 
     def tail(self, path: str, size: int) -> bytes:
@@ -178,6 +178,14 @@ class Disk(Protocol):
 
     def is_open(self, path: str) -> bool:
         """Return whether another process has a regular file open, or one inside a directory for writing (best effort)."""
+        ...
+
+    def used_by(self, path: str) -> str:
+        """Return who still uses what a running program leaves as a mark, in words; empty for nobody (best effort).
+
+        That is a file that another process has open or locked, or that holds the number of a process which runs since before it
+        was written; a socket that somebody listens at; a directory with any of these in it.
+        """
         ...
 
     def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:

@@ -19,17 +19,17 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from upgradeconverter.disk import attributes as attrs
-from upgradeconverter.disk import copying, flags, native, streaming, trees, usage, vault
+from upgradeconverter.disk import copying, flags, marks, native, streaming, trees, usage, vault
 from upgradeconverter.disk.flushing import Flusher
 from upgradeconverter.disk.manifest import CHUNK
 from upgradeconverter.disk.mounts import mounts_at
 from upgradeconverter.disk.port import ENGINE_FOLDER, CopyOrder, CopyReceipt, Keep, Progress, StreamOrder
-from upgradeconverter.disk.walking import ABSENT, entry_of, folder, holder, name_whole, names, reach, regular_file
+from upgradeconverter.disk.walking import ABSENT, Root, entry_of, folder, holder, name_whole, names, parted, reach, regular_file
 from upgradeconverter.errors import RootMissingError
 from upgradeconverter.model.entry import Domain, Entry, Kind, Space, TreeFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from upgradeconverter.model.plan import Attributes
 
@@ -39,6 +39,20 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _ALL = sys.maxsize
 # How long somebody who is just writing a file in place is waited for, in seconds.
 _PAUSES = (0.01, 0.03, 0.1, 0.0)
+
+
+class Annexed(Struct, frozen=True, kw_only=True):
+    """A directory elsewhere that is part of a disk; `only` names the one entry of it that is, empty for all."""
+
+    folder: str
+    only: str = ""
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise RootMissingError(path, (error.strerror or "nothing").lower()) from error
 
 
 def _parts(fd: int, start: int, size: int, *, part: int = CHUNK) -> Iterator[bytes]:
@@ -53,26 +67,43 @@ class PosixDisk(Struct, frozen=True, eq=False):
     """A directory of the running system.
 
     Attributes:
+        annexes: the directories elsewhere that are part of it, by the name with `:` that they have in it.
         asks: whether a lease may tell if somebody else has a file open that is read; who opens it meanwhile waits that long.
     """
 
     root_fd: int
     root_path: str
+    annexes: Mapping[str, Annexed] = field(default_factory=dict)
     asks: bool = True
     flusher: Flusher = field(default_factory=Flusher)
 
     @classmethod
-    def at(cls, path: str) -> PosixDisk:
-        """Open a root directory; RootMissingError when it is not there."""
+    def at(cls, path: str, annexes: Mapping[str, Annexed] | None = None) -> PosixDisk:
+        """Open a root directory and its annexes; RootMissingError when one is not there."""
+        annexes = annexes or {}
+        opened: dict[str, int] = {}
         try:
-            return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), os.path.realpath(path))
-        except OSError as error:
-            raise RootMissingError(path, (error.strerror or "nothing").lower()) from error
+            for name, place in {"": path, **{name: annexed.folder for name, annexed in annexes.items()}}.items():
+                opened[name] = _opened(place)
+        except RootMissingError:
+            for fd in opened.values():
+                os.close(fd)
+            raise
+        root = Root.of(opened.pop(""), opened)
+        return cls(root, os.path.realpath(path), annexes)
 
     def close(self) -> None:
         """Let the root go."""
         self.flusher.close()
-        os.close(self.root_fd)
+        for fd in (*(self.root_fd.annexes.values() if isinstance(self.root_fd, Root) else ()), self.root_fd):
+            os.close(fd)
+
+    def place(self, path: str) -> str:
+        """Return the absolute path of what lies at a path."""
+        top, _, inside = path.partition("/")
+        if top in self.annexes:
+            return os.path.join(os.path.realpath(self.annexes[top].folder), inside).rstrip("/")
+        return os.path.join(self.root_path, path).rstrip("/")
 
     def silent(self) -> PosixDisk:
         """See `Disk.silent`."""
@@ -82,7 +113,7 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def find(self, path: str, *, labels: bool = False) -> Entry | None:
         """See `Disk.find`."""
-        above, _, name = path.rpartition("/")
+        above, name = parted(self.root_fd, path)
         fd = -1
         try:
             # As `holder` does it, without what that costs: nothing is asked more often.
@@ -106,11 +137,12 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def entries(self, path: str, *, labels: bool = False) -> tuple[Entry, ...]:
         """See `Disk.entries`."""
+        only = self.annexes[path].only if path in self.annexes else ""
         with folder(self.root_fd, path) as fd:
             return tuple(
                 self._entry(fd, name, f"{path}/{name}" if path else name, labels=labels)
                 for name in names(fd)
-                if name != ENGINE_FOLDER or self.domain(path).home != path
+                if (name != ENGINE_FOLDER or self.domain(path).home != path) and only in ("", name)
             )
 
     def read(self, path: str, limit: int) -> bytes:
@@ -128,10 +160,10 @@ class PosixDisk(Struct, frozen=True, eq=False):
             time.sleep(pause)
         raise OSError(errno.EBUSY, "open for writing in another process", path)
 
-    def head(self, path: str, size: int) -> bytes:
-        """See `Disk.head`."""
+    def part(self, path: str, start: int, size: int) -> bytes:
+        """See `Disk.part`."""
         with self._file(path) as fd:
-            return b"".join(_parts(fd, 0, size))
+            return b"".join(_parts(fd, start, size))
 
     def tail(self, path: str, size: int) -> bytes:
         """See `Disk.tail`."""
@@ -150,10 +182,14 @@ class PosixDisk(Struct, frozen=True, eq=False):
 
     def mounts(self, path: str) -> tuple[str, ...]:
         """See `Disk.mounts`."""
-        root = self.root_path.rstrip("/")
-        points = mounts_at(f"{root}/{path}" if path else root)
-        # That the root itself is a mount is nothing that lies inside.
-        return tuple(point[len(root) + 1 :] for point in points if path or point != root)
+        # That the root itself is a mount is nothing that lies inside, and neither is that an annex is one.
+        if not path:
+            return tuple(sorted(mount for top in ("", *self.annexes) for mount in self._mounts_in(top, top) if mount != top))
+        return self._mounts_in(path, path)
+
+    def _mounts_in(self, path: str, name: str) -> tuple[str, ...]:
+        place = self.place(path)
+        return tuple(f"{name}{point[len(place) :]}".lstrip("/") for point in mounts_at(place))
 
     def sha256(self, path: str) -> str:
         """See `Disk.sha256`."""
@@ -179,7 +215,7 @@ class PosixDisk(Struct, frozen=True, eq=False):
         home = path
         while home:
             above = home.rpartition("/")[0]
-            if self._domain_key(above)[0] != key:
+            if home in self.annexes or self._domain_key(above)[0] != key:
                 break
             home = above
         with folder(self.root_fd, home) as fd:
@@ -194,8 +230,11 @@ class PosixDisk(Struct, frozen=True, eq=False):
             )
 
     def _domain_key(self, path: str) -> tuple[str, bool]:
+        top = path.partition("/")[0]
         with folder(self.root_fd, path) as fd:
-            return vault.domain_key(fd)
+            key, encrypted = vault.domain_key(fd)
+        # Nothing is ever renamed between the root and an annex, or shared by both.
+        return f"{top} {key}" if top in self.annexes else key, encrypted
 
     def space(self, path: str) -> Space:
         """See `Disk.space`."""
@@ -227,6 +266,13 @@ class PosixDisk(Struct, frozen=True, eq=False):
                     return usage.is_used(fd, fcntl.F_WRLCK)
             return stat.S_ISDIR(mode) and usage.is_written_inside(self.root_fd, path)
 
+    def used_by(self, path: str) -> str:
+        """See `Disk.used_by`."""
+        with self._there(path) as (above, name, mode):
+            if stat.S_ISDIR(mode):
+                return next((used for entry in self.entries(path) if (used := self.used_by(entry.path))), "")
+            return marks.used_by(above, name, mode, self.place(path))
+
     def lived_in(self, trees: Iterable[str], folders: Iterable[str] = ()) -> frozenset[str]:
         """See `Disk.lived_in`."""
         return usage.lived_in(self.root_fd, filter(self._is_directory, trees), filter(self._is_directory, folders))
@@ -247,7 +293,7 @@ class PosixDisk(Struct, frozen=True, eq=False):
     @contextmanager
     def _there(self, path: str) -> Iterator[tuple[int, str, int]]:
         """Yield the directory that holds an entry, its name there and its mode, without opening it; mode 0 for nothing."""
-        above, _, name = path.rpartition("/")
+        above, name = parted(self.root_fd, path)
         fd, mode = -1, 0
         try:
             try:

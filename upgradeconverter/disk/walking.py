@@ -47,6 +47,27 @@ _CLIMBING = frozenset(("", ".", ".."))
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOKEY)
 
 
+class Root(int):
+    """A descriptor of a root that knows annexes: directories elsewhere, which are reached as if they lay in it, as `name:`."""
+
+    annexes: Mapping[str, int] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, fd: int, annexes: Mapping[str, int]) -> Root:
+        """Return a descriptor together with those of its annexes, by name."""
+        root = cls(fd)
+        root.annexes = annexes
+        return root
+
+
+def parted(root_fd: int, path: str) -> tuple[str, str]:
+    """Return the directory that holds a path and its name there, which is empty for the root and for an annex."""
+    if path.endswith(":") and isinstance(root_fd, Root) and path in root_fd.annexes:
+        return path, ""
+    above, _, name = path.rpartition("/")
+    return above, name
+
+
 def _open(name: str, flags: int, folder_fd: int | None) -> int:
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=folder_fd)
@@ -76,9 +97,11 @@ def folder(root_fd: int, path: str) -> Iterator[int]:
 
 def reach(root_fd: int, path: str) -> int:
     """Return a descriptor of a directory below the root, for the caller to close; see `folder`."""
-    parts = components(path)
+    parts, inside = components(path), path
+    if parts and parts[0].endswith(":") and isinstance(root_fd, Root) and parts[0] in root_fd.annexes:
+        root_fd, inside = root_fd.annexes[parts.pop(0)], path.partition("/")[2]
     if len(parts) > 1:
-        beneath = native.open_beneath(root_fd, path, _FOLDER | os.O_NOATIME)
+        beneath = native.open_beneath(root_fd, inside, _FOLDER | os.O_NOATIME)
         if beneath is not None:
             return beneath
     fd = -1
@@ -101,7 +124,7 @@ def holder(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
 
     What fails in the body by that name, or by no name, is named by the whole path.
     """
-    above, _, name = path.rpartition("/")
+    above, name = parted(root_fd, path)
     with folder(root_fd, above) as fd:
         try:
             yield fd, name

@@ -28,6 +28,7 @@ from upgradeconverter.errors import (
     BothDoNotFitError,
     BoundaryError,
     NoTimeError,
+    StateRefusedError,
     TrialWaitsError,
     UpgradeConverterError,
     VaultNotUsableError,
@@ -121,7 +122,12 @@ def _take_pending(run: Run, view: JournalView) -> None:
 
 def _make_plan(run: Run, phase: Phase) -> Plan:
     """Plan a phase; in a trial, decide what happens where the old and the new layout do not fit side by side."""
-    plan, short = _check_room(run.session, phase, run.when_short)
+    try:
+        plan, short = _check_room(run.session, phase, run.when_short)
+    except StateRefusedError as refused:
+        causes = (Skip(path=path, reason=Reason(reason), detail=detail) for path, reason, detail in refused.refusals)
+        run.report.take_skips(tuple(causes))
+        raise
     if not short:
         return plan
     run.report.warn(f"converted at once, since there is no room for the old and the new one: {', '.join(sorted(short))}")
@@ -212,7 +218,10 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
         blocked = _blocked(run, phase)
         vault_homes = {home for transaction in view.open for home in open_homes(transaction) if home}
         blocked = blocked or unreachable(run.disk, view.open)
-        if vault_homes and (blocked is not None or not any(e.needs_vault for e in run.session.phases(phase))):
+        is_early = any(e.needs_vault for e in run.session.pack.phases) and not any(
+            e.needs_vault for e in run.session.phases(phase)
+        )
+        if vault_homes and (blocked is not None or is_early):
             if blocked is not None:
                 _refuse_phase(run, blocked)
             else:

@@ -5,7 +5,7 @@ Must not know waves; works on a `Disk` and on names.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from upgradeconverter.model.plan import Step
 
 _PRIVATE = Attributes(mode=0o700)
+_FIXED = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
 def homes_of(steps: Iterable[Step]) -> tuple[str, ...]:
@@ -71,8 +72,11 @@ def restore_times(disk: Disk, times: Iterable[tuple[str, int, int]]) -> None:
     for path, atime_ns, mtime_ns in times:
         if disk.find(path) is not None:
             # A folder whose times must not be set, such as an immutable one, is no reason to stop half way.
-            with suppress(PermissionError):
+            try:
                 disk.set_attributes(path, Attributes(atime_ns=atime_ns, mtime_ns=mtime_ns))
+            except OSError as error:
+                if error.errno not in _FIXED:
+                    raise
             disk.sync_file(path)
 
 

@@ -19,7 +19,13 @@ from upgradeconverter.engine.places import WAITING, WORKING_FOLDERS, folder_of
 from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.states import STATE_OF_RECORD, State
 from upgradeconverter.engine.work import StepRefusedError, check_displaced, check_source
-from upgradeconverter.errors import UnknownStateError, VaultNotUsableError, WedgedError
+from upgradeconverter.errors import (
+    AnnexMissingError,
+    UnknownStateError,
+    UpgradeConverterError,
+    VaultNotUsableError,
+    WedgedError,
+)
 from upgradeconverter.journal.decide import Verdict, decide, decide_all
 from upgradeconverter.journal.record import RecordKind
 from upgradeconverter.model.outcome import ItemStatus
@@ -75,11 +81,16 @@ def open_homes(transaction: Transaction) -> tuple[str, ...]:
     return homes_of(steps_from_payload(transaction.payload(RecordKind.BEGIN) or {"steps": []}))
 
 
-def unreachable(disk: Disk, transactions: Iterable[Transaction]) -> VaultNotUsableError | None:
+def unreachable(disk: Disk, transactions: Iterable[Transaction]) -> UpgradeConverterError | None:
     """Return what is wrong where a domain that one of the transactions lies in is not there, such as a vault not mounted."""
     homes = dict.fromkeys(home for transaction in transactions for home in open_homes(transaction))
     missing = (home for home in homes if not is_reachable(disk, home))
-    return next((VaultNotUsableError(home, "another file system, or none of its own") for home in missing), None)
+    return next((_missing(home) for home in missing), None)
+
+
+def _missing(home: str) -> UpgradeConverterError:
+    annex, is_annex, _ = home.partition(":")
+    return AnnexMissingError(annex) if is_annex else VaultNotUsableError(home, "another file system, or none of its own")
 
 
 def steps_of(view: JournalView, transaction: Transaction) -> tuple[Step, ...]:

@@ -141,7 +141,7 @@ def _digest_of(plans: Sequence[Plan]) -> str | None:
 
 def is_shown(step: Step) -> bool:
     """Return whether a step is reported as an item: all but the files that only travel inside another step."""
-    return not (step.shape is Shape.CREATE and step.made_of == "file" and step.source is None and step.operation == "Write")
+    return not (step.shape is Shape.CREATE and step.made_of == "file" and step.twin is not None and step.operation == "Write")
 
 
 def size_of(step: Step) -> int | None:

@@ -230,6 +230,8 @@ def carry_out(run: Run, plan: Plan, phase: str, direction: str) -> None:
     run.has_begun = run.has_acted = True
     log.event("run-started", run=run.identity, phase=phase, steps=len(plan.steps), plan=plan.digest)
     described: dict[str, Any] = {"run": run.identity, "phase": phase, "direction": direction, "pack": plan.pack}
+    if run.session.annexes:
+        described["annexes"] = dict(run.session.annexes)
     described |= {"source": plan.source, "target": plan.target, "plan": plan.digest}
     results = run.results.setdefault(phase, [])
     try:

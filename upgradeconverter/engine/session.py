@@ -23,6 +23,7 @@ from upgradeconverter.errors import (
     EngineFolderError,
     OtherPackError,
     PackDamagedError,
+    StateRefusedError,
     UnknownLayoutError,
     UnknownReleaseError,
     UpgradeConverterError,
@@ -32,12 +33,12 @@ from upgradeconverter.errors import (
 )
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
-from upgradeconverter.model.outcome import Reason
+from upgradeconverter.model.outcome import CATALOGUE, Reason
 from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Migration, Pack, Phase, Proposal, Slot
 from upgradeconverter.planning.chain import chain, ended
 from upgradeconverter.planning.compose import Composition
 from upgradeconverter.planning.planner import plan
-from upgradeconverter.planning.scan import read_document, read_folder, scan
+from upgradeconverter.planning.scan import places, read_document, read_folder, scan
 from upgradeconverter.planning.survey import survey
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Session(Struct, frozen=True, kw_only=True):
         leaving: what is going to be put away before anything is planned.
         outside: directories outside of the root by name; one without a disk is not there.
         options: what was chosen of the pack's options.
+        annexes: absolute paths of the annexes that are part of the disk, by name.
+        annexed: where in the disk each annex is, by name.
         decoded: the checkpoint of this start, by the documents and the options that it was made of.
         is_lasting: whether the next start will be told the same, without anybody saying so.
     """
@@ -91,6 +94,8 @@ class Session(Struct, frozen=True, kw_only=True):
     leaving: tuple[Step, ...] = ()
     outside: Mapping[str, Outside] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    annexes: Mapping[str, str] = field(default_factory=dict)
+    annexed: Mapping[str, str] = field(default_factory=dict)
     is_lasting: bool = True
     decoded: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict)
 
@@ -179,8 +184,8 @@ class Session(Struct, frozen=True, kw_only=True):
         return self.decoded[basis]
 
     def chosen(self) -> Mapping[str, str]:
-        """Return what counts of each of the pack's options."""
-        return {name: values[0] for name, values in self.pack.options.items()} | dict(self.options)
+        """Return what counts of each of the pack's options, and where in the disk its annexes are."""
+        return {name: values[0] for name, values in self.pack.options.items()} | dict(self.options) | dict(self.annexed)
 
     def _documents(self, inputs: Iterable[Input]) -> dict[str, Document]:
         documents: dict[str, Document] = {}
@@ -203,7 +208,27 @@ class Session(Struct, frozen=True, kw_only=True):
         if migration.names is None:
             return migration.reads
         with self._blaming(migration.id):
-            return (*migration.reads, *migration.names(self._documents(migration.inputs)))
+            return (*migration.reads, *migration.names(self._documents(migration.inputs), self.chosen()))
+
+    def broken_rules(self) -> tuple[str, ...]:
+        """Return a sentence for each deviation from what the pack says must always be true of the target layout."""
+        found: list[str] = []
+        for check in self.pack.checks:
+            if not self.pack.order.covers(check.targets, self.target_label()):
+                continue
+            with self._blaming(check.id):
+                documents = self._documents(check.inputs)
+                named = check.names(documents, self.chosen()) if check.names is not None else ()
+                inventory, _ = scan(self.disk, (*check.reads, *named))
+                state = DiskState(
+                    target=self.layout(),
+                    checkpoint=self.checkpoint(),
+                    inventory=inventory,
+                    documents=documents,
+                    options=self.chosen(),
+                )
+                found += check.holds(state)
+        return tuple(found)
 
     def place_of(self, wanted: Input) -> str:
         """Return where an input lies: relative to the root, or as an absolute path."""
@@ -218,6 +243,9 @@ class Session(Struct, frozen=True, kw_only=True):
         for migration in chain(self.pack.migrations, self.pack.order, label, phase):
             found.extend(self._propose(migration, checkpoint, composition))
         proposals = composition.proposals
+        if refusals := tuple(skip for proposal in proposals for skip in proposal.refusals):
+            told = tuple((skip.path, skip.reason.value, skip.detail) for skip in refusals)
+            raise StateRefusedError(told, CATALOGUE[refusals[0].reason][1])
         names = ", ".join(proposal.migration for proposal in proposals)
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
             with self._blaming(migration.id):
@@ -299,7 +327,9 @@ def watched_paths(session: Session, phase: str, skips: tuple[Skip, ...]) -> tupl
     paths: dict[str, None] = {}
     migrations, order = session.pack.migrations, session.pack.order
     for migration in (*chain(migrations, order, label, phase), *ended(migrations, order, label, phase)):
-        paths |= dict.fromkeys(slot.directory for slot in session.slots_of(migration))
+        slots = session.slots_of(migration)
+        paths |= dict.fromkeys(slot.stem for slot in slots)
+        paths |= dict.fromkeys(place for slot in slots for place in places(session.disk, slot))
         paths |= dict.fromkeys(map(session.place_of, migration.inputs))
     if skips:
         paths |= dict.fromkeys(map(session.place_of, session.pack.inputs))

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from upgradeconverter.engine.places import ENGINE_FOLDER, QUARANTINE, folder_of, parent
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.outcome import Reason
+from upgradeconverter.planning.scan import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -116,11 +117,11 @@ class _Count(Struct):
 def usage(session: Session, skips: Iterable[Skip]) -> list[dict[str, Any]]:
     """Return a row for each place in which anything lies, the agents in order; `skips` say what nothing waits for any more."""
     homes = ["", session.pack.vault] if session.pack.vault is not None else [""]
-    places = {slot.directory: place for slot, place in _places(session)}
-    places |= {folder_of(home): Place(_OWN, folder_of(home), State.CURRENT) for home in homes}
+    known = {place.directory: place for place in _places(session)}
+    known |= {folder_of(home): Place(_OWN, folder_of(home), State.CURRENT) for home in homes}
     reclaimable = {skip.path for skip in skips if skip.reason in _RECLAIMABLE}
     reclaimable |= {f"{folder_of(home)}/{QUARANTINE}" for home in homes}
-    count = _Count(session.disk, places, frozenset(reclaimable))
+    count = _Count(session.disk, known, frozenset(reclaimable))
     count.walk("")
     return [
         {
@@ -136,12 +137,12 @@ def usage(session: Session, skips: Iterable[Skip]) -> list[dict[str, Any]]:
     ]
 
 
-def _places(session: Session) -> Iterator[tuple[Slot, Place]]:
+def _places(session: Session) -> Iterator[Place]:
     """Yield each place that the pack knows; what the target layout says of it counts most."""
-    for slot in session.pack.others:
-        yield slot, Place(slot.owner, slot.directory, State.OTHER)
-    for migration in session.pack.migrations:
-        for slot in session.slots_of(migration):
-            yield slot, Place(slot.owner, slot.directory, State.LEGACY, slot.pattern)
-    for slot in session.layout().slots:
-        yield slot, Place(slot.owner, slot.directory, State.CURRENT, slot.pattern)
+    known: list[tuple[Slot, State, str | None]] = [(slot, State.OTHER, None) for slot in session.pack.others]
+    old = (slot for migration in session.pack.migrations for slot in session.slots_of(migration))
+    known += [(slot, State.LEGACY, slot.pattern) for slot in old]
+    known += [(slot, State.CURRENT, slot.pattern) for slot in session.layout().slots]
+    for slot, state, pattern in known:
+        for directory in places(session.disk, slot):
+            yield Place(slot.owner, directory, state, pattern)

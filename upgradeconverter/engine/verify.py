@@ -10,6 +10,7 @@ from upgradeconverter.engine.recover import is_trial_lost
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.layout import Access, Zone, access
 from upgradeconverter.model.plan import Shape
+from upgradeconverter.planning.scan import places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,18 +31,19 @@ def deviations(session: Session, *, deep: bool = False, waiting: frozenset[str] 
     problem = vault_problem(session)
     found: list[str] = [problem] if problem else []
     for slot in session.layout().slots:
-        if (problem and slot.zone is Zone.VAULT) or slot.directory in waiting:
-            continue
-        entry = session.disk.find(slot.directory)
-        if entry is None:
-            continue
-        if entry.kind is not Kind.DIRECTORY:
-            found.append(f"{slot.directory}: expected a directory, found a {entry.kind.value}")
-            continue
-        found += _check_attributes(session, slot, entry)
-        for inner in session.disk.entries(slot.directory):
-            found += _check_entry(session, slot, inner, deep=deep)
-    return tuple(found)
+        for place in places(session.disk, slot):
+            if (problem and slot.zone is Zone.VAULT) or place in waiting:
+                continue
+            entry = session.disk.find(place)
+            if entry is None:
+                continue
+            if entry.kind is not Kind.DIRECTORY:
+                found.append(f"{place}: expected a directory, found a {entry.kind.value}")
+                continue
+            found += _check_attributes(session, slot, entry)
+            for inner in session.disk.entries(place):
+                found += _check_entry(session, slot, inner, deep=deep)
+    return (*found, *session.broken_rules())
 
 
 def unfinished(session: Session, view: JournalView, plans: Iterable[Plan]) -> tuple[str, ...]:
@@ -85,9 +87,9 @@ def _check_attributes(session: Session, slot: Slot, entry: Entry) -> list[str]:
     theirs, found = access(slot, session.agents), []
     mode = theirs.granted(slot.mode, Kind.DIRECTORY)
     if entry.mode & 0o022:
-        found.append(f"{slot.directory}: writable by others than {slot.owner} (mode {entry.mode:04o}, expected {mode:04o})")
-    if (entry.uid, entry.gid) != (theirs.uid, theirs.gid):
-        found.append(f"{slot.directory}: expected owner {theirs.uid}:{theirs.gid} ({slot.owner}), found {entry.uid}:{entry.gid}")
+        found.append(f"{entry.path}: writable by others than {slot.owner} (mode {entry.mode:04o}, expected {mode:04o})")
+    if (entry.uid, entry.gid) != (theirs.uid, theirs.gid) and not slot.keeps_owner:
+        found.append(f"{entry.path}: expected owner {theirs.uid}:{theirs.gid} ({slot.owner}), found {entry.uid}:{entry.gid}")
     return found + _check_readable(slot, theirs, entry)
 
 

@@ -68,7 +68,8 @@ class Item(Struct, frozen=True, kw_only=True):
         slot: name of the slot it was found in.
         keys: the named parts of the slot's pattern.
         children: entries directly inside, when the slot asks for them.
-        gists: what the slot keeps of how files among them, or the entry itself, begin, by path, when it asks for that.
+        gists: what the slot's probe tells of files among them, or of the entry itself, by path.
+        used_by: who shows, by a slot's entry that marks a running program, that it runs; empty where it does not.
     """
 
     slot: str
@@ -76,6 +77,7 @@ class Item(Struct, frozen=True, kw_only=True):
     keys: Mapping[str, str]
     children: tuple[Entry, ...] = ()
     gists: Mapping[str, object] = field(default_factory=dict)
+    used_by: str = ""
 
     @property
     def path(self) -> str:

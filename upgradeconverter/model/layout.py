@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Struct
 
@@ -11,6 +12,9 @@ from upgradeconverter.model.entry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+# Gives so many bytes of a file from some place on, or what there is of them.
+Part: TypeAlias = "Callable[[int, int], bytes]"
 
 _ROOT = 0
 _READABLE, _SEARCHABLE = 0o040, 0o050
@@ -30,18 +34,21 @@ class Slot(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: how migrations call it.
-        directory: where it lies, relative to the root.
+        directory: where it lies, relative to the root; a component with `*` stands for every directory whose name is like that.
         pattern: regular expression that a whole entry name must match; None: the slot is only a directory.
-        kind: what the entries must be; None: files and directories.
+        kind: what the entries must be, or any of several; None: files and directories.
         owner: the agent that alone may write here.
+        keeps_owner: whether what is put here stays whose it is, and what is made here is whose the root is: no agent has ids.
         readers: agents that have to look into it; where they have ids of their own they do so by the group.
         mode: permission bits of the directory itself.
         entry_mode: permission bits of entries put here; None keeps what each has.
         zone: protection.
         children: whether the scan also lists what lies directly inside directory entries.
         labels: whether the scan reads our own xattrs of the entries.
-        peek: how many bytes the scan reads of each file that it finds, from its beginning.
-        gist: what is kept of those bytes: nothing large, since all items are held at the same time.
+        probe: what the scan is to tell of the content of each file that it finds, of which it may look at parts: nothing large,
+            since all items are held at the same time.
+        shared: whether other slots say what else lies there: what the pattern does not know is nothing to tell of.
+        marks: whether the entries are there because a program runs, and the scan tells whether it still does.
         whole: whether the directory itself is the one thing that the scan finds, with everything in it.
     """
 
@@ -52,13 +59,40 @@ class Slot(Struct, frozen=True, kw_only=True):
     mode: int
     zone: Zone
     pattern: str | None = None
-    kind: Kind | None = None
+    kind: Kind | tuple[Kind, ...] | None = None
+    keeps_owner: bool = False
     entry_mode: int | None = None
     children: bool = False
     labels: bool = False
-    peek: int = 0
-    gist: Callable[[bytes], object] = bytes
+    probe: Callable[[Part], object] | None = None
+    marks: bool = False
+    shared: bool = False
     whole: bool = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What the entries may be."""
+        if isinstance(self.kind, Kind):
+            return (self.kind,)
+        return self.kind if self.kind is not None else (Kind.FILE, Kind.DIRECTORY)
+
+    @property
+    def stem(self) -> str:
+        """The directory itself, or the one in which all those lie that it stands for."""
+        return self.directory.partition("*")[0].rpartition("/")[0] if "*" in self.directory else self.directory
+
+    def is_at(self, path: str) -> bool:
+        """Return whether a directory is one that the slot stands for."""
+        if "*" not in self.directory:
+            return path == self.directory
+        return path.count("/") == self.directory.count("/") and self.holds(path)
+
+    def holds(self, path: str) -> bool:
+        """Return whether a path is, or lies in, a directory that the slot stands for."""
+        if "*" not in self.directory:
+            return path == self.directory or path.startswith(self.directory + "/")
+        wanted, parts = self.directory.split("/"), path.split("/")
+        return len(parts) >= len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -103,5 +137,5 @@ class Layout(Struct, frozen=True, kw_only=True):
 
     def owner_of(self, path: str) -> Slot | None:
         """Return the slot whose directory is, or directly or indirectly holds, the path; the deepest one wins."""
-        holders = [s for s in self.slots if path == s.directory or path.startswith(s.directory + "/")]
-        return max(holders, key=lambda s: len(s.directory), default=None)
+        holders = [slot for slot in self.slots if slot.holds(path)]
+        return max(holders, key=lambda slot: (slot.directory.count("/"), len(slot.directory)), default=None)

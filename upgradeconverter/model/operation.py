@@ -176,9 +176,18 @@ class Skip(Struct, frozen=True, kw_only=True):
 
 
 class Proposal(Struct, frozen=True, kw_only=True):
-    """What one migration wants: operations and skips, in the pack's order, and warnings for the report."""
+    """What one migration wants, in the pack's order.
+
+    Attributes:
+        skips: what stays where it is, and why.
+        refusals: why nothing at all may be converted, by any migration.
+        warnings: for the report.
+        whole: whether the operations only make sense together: all are carried out in one transaction, or none.
+    """
 
     migration: str
     operations: tuple[Operation, ...] = ()
     skips: tuple[Skip, ...] = ()
+    refusals: tuple[Skip, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    whole: bool = False

@@ -20,7 +20,7 @@ from upgradeconverter.model.entry import (
     Item,
     Kind,
 )
-from upgradeconverter.model.layout import Layout, Slot, Zone
+from upgradeconverter.model.layout import Layout, Part, Slot, Zone
 from upgradeconverter.model.operation import (
     Copy,
     Divergence,
@@ -47,6 +47,8 @@ __all__ = [
     "FORMAT_XATTR",
     "OWNER_XATTR",
     "XATTR_PREFIX",
+    "Annex",
+    "Check",
     "Checkpoint",
     "Copy",
     "DiskState",
@@ -66,6 +68,7 @@ __all__ = [
     "Note",
     "Operation",
     "Pack",
+    "Part",
     "Phase",
     "Proposal",
     "Range",
@@ -110,6 +113,44 @@ class Input(Struct, frozen=True, kw_only=True):
         return f"{self.outside}:{self.path}" if self.outside else self.path
 
 
+class Annex(Struct, frozen=True, kw_only=True):
+    """A directory or file outside of the root that state is taken from; people say where it is.
+
+    In the disk it is called by its name with `:` behind it, and what is in it `name:/path`; one of several `name.key:`. Nothing
+    is ever renamed between it and the root: what moves from there is copied.
+
+    Attributes:
+        summary: one sentence for people.
+        is_file: whether it is one file; the directory that holds it shows nothing else then.
+        each: whether there may be several, each given with a key of its own.
+        keeps: whether a run that takes something from it is one on trial: all stays there until it is confirmed.
+    """
+
+    summary: str
+    is_file: bool = False
+    each: bool = False
+    keeps: bool = False
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """What must always be true of a layout, beyond what its slots say: for `verify`.
+
+    Attributes:
+        id: stable name.
+        inputs: what it gets as documents.
+        reads: slots that are scanned for it; `names` adds those that only its inputs and the options name, as of a migration.
+        targets: layouts of which it must be true.
+        holds: pure function from state to a sentence for each deviation, with the path first.
+    """
+
+    id: str
+    reads: tuple[Slot, ...]
+    targets: tuple[Range, ...]
+    holds: Callable[[DiskState], tuple[str, ...]]
+    inputs: tuple[Input, ...] = ()
+    names: Callable[[Mapping[str, Document], Mapping[str, str]], tuple[Slot, ...]] | None = None
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """What the device's own saved configuration says.
 
@@ -136,7 +177,7 @@ class DiskState(Struct, frozen=True, kw_only=True):
         checkpoint: the device's own configuration.
         inventory: what lies in the slots that the migration reads.
         documents: what the migration's inputs say, by `Input.key`; of a directory, by that, a slash and the name.
-        options: what was chosen of the pack's options.
+        options: what was chosen of the pack's options, and where in the disk each annex is that was given, by name.
     """
 
     target: Layout
@@ -166,7 +207,7 @@ class Migration(Struct, frozen=True, kw_only=True):
         writes: slots that something is put into.
         reversible: whether all of it can be taken back.
         inputs: what it gets as documents.
-        names: slots that only its inputs name, given these by `Input.key`.
+        names: slots that only its inputs and the options name, given both.
         ended: why it does not run for a layout behind the last of its targets; what it would work on is named with that.
         targets: layouts for which it runs.
         after: ids of migrations that must come first.
@@ -183,7 +224,7 @@ class Migration(Struct, frozen=True, kw_only=True):
     writes: tuple[Slot, ...] = ()
     reversible: bool = True
     inputs: tuple[Input, ...] = ()
-    names: Callable[[Mapping[str, Document]], tuple[Slot, ...]] | None = None
+    names: Callable[[Mapping[str, Document], Mapping[str, str]], tuple[Slot, ...]] | None = None
     ended: str = ""
 
 
@@ -196,7 +237,9 @@ class Pack(Struct, frozen=True, kw_only=True):
         default_target: word used when neither the user nor the system says anything.
         release_files: absolute paths whose first line names the running release, first found wins.
         others: places whose owner is known and which are never converted.
-        options: what people may choose, each with all that it may be, the usual first.
+        options: what people may choose, each with all that it may be, the usual first; also a flag of that name.
+        annexes: places outside of the root that state is taken from, by name; also a flag of that name.
+        checks: what else must be true of a layout.
         outside: directories outside of the root that are read, by name.
         vault: directory that phases with `needs_vault` need, relative to the root.
         inputs: what `read_checkpoint` gets, by `Input.key`.
@@ -215,6 +258,8 @@ class Pack(Struct, frozen=True, kw_only=True):
     release_files: tuple[str, ...] = ()
     others: tuple[Slot, ...] = ()
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    annexes: Mapping[str, Annex] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
     outside: Mapping[str, str] = field(default_factory=dict)
     vault: str | None = None
     default_persist: str = "/persist"

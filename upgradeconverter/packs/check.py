@@ -27,6 +27,11 @@ def check(pack: Pack) -> tuple[str, ...]:
         problems += [f"migration {migration.id}: nothing outside is called {name}" for name in strange]
         for slot in migration.reads:
             problems += _check_pattern(migration.id, slot)
+    for each in pack.checks:
+        problems += [problem for slot in each.reads for problem in _check_pattern(each.id, slot)]
+    both = sorted(set(pack.options) & set(pack.annexes))
+    problems += [f"{name} is an option and an annex" for name in both]
+    problems += [f"annex {name}: a name has no dot, colon or slash" for name in pack.annexes if set(name) & set(".:/")]
     problems += [f"layout {label} has no slots" for label in pack.order.labels[1:] if label not in pack.layouts]
     if pack.order.resolve(pack.default_target) is None:
         problems.append(f"default target {pack.default_target} is not a layout")

@@ -201,17 +201,24 @@ class Draft(Struct):
 
     def folder_attributes(self, path: str) -> Attributes:
         """Return owner and mode of a directory that is to be made."""
-        slot = next((s for s in self.layout.slots if s.directory == path), None)
+        slot = next((s for s in self.layout.slots if s.is_at(path)), None)
         owner = slot or self.layout.owner_of(path)
-        theirs = access(owner, self.agents) if owner is not None else Access(uid=0, gid=0)
+        theirs = self._access(owner) if owner is not None else Access(uid=0, gid=0)
         mode = slot.mode if slot else _DEFAULT_FOLDER_MODE
         return Attributes(mode=theirs.granted(mode, Kind.DIRECTORY), uid=theirs.uid, gid=theirs.gid)
 
     def _place(self, name: str) -> tuple[Slot, Access]:
         if name not in self._places:
             slot = self.layout.slot(name)
-            self._places[name] = slot, access(slot, self.agents)
+            self._places[name] = slot, self._access(slot)
         return self._places[name]
+
+    def _access(self, slot: Slot) -> Access:
+        """Return whose a slot is, and what is made in it."""
+        root = self.facts.entries.get("")
+        if slot.keeps_owner and root is not None:
+            return Access(uid=root.uid, gid=root.gid)
+        return access(slot, self.agents)
 
     def attributes_in_slot(self, name: str, entry: Entry, labels: tuple[tuple[str, str], ...] = ()) -> Attributes:
         """Return owner, mode and labels of an entry that is put into a slot."""
@@ -225,7 +232,8 @@ class Draft(Struct):
         declared = slot.entry_mode if entry.kind is not Kind.DIRECTORY else None
         mode = theirs.granted(entry.mode if declared is None else declared, entry.kind)
         is_kept = declared is None and (not theirs.is_shared or entry.kind is Kind.SYMLINK)
-        return Attributes(mode=None if is_kept else mode, uid=theirs.uid, gid=theirs.gid, labels=labels)
+        uid, gid = (None, None) if slot.keeps_owner else (theirs.uid, theirs.gid)
+        return Attributes(mode=None if is_kept else mode, uid=uid, gid=gid, labels=labels)
 
     def attributes_of_new(self, name: str) -> Attributes:
         """Return owner and mode of a file that is made in a slot."""

@@ -99,23 +99,45 @@ def _take_in(draft: Draft, proposals: Iterable[Proposal]) -> tuple[str, ...]:
     for proposal in proposals:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
-        for operation in proposal.operations:
-            _add_operation(draft, proposal.migration, operation)
+        if proposal.whole:
+            _add_together(draft, proposal.migration, proposal.operations)
+        else:
+            for operation in proposal.operations:
+                _add_together(draft, proposal.migration, (operation,))
     return warnings
 
 
-def _add_operation(draft: Draft, migration: str, operation: Operation) -> None:
-    is_once_empty = isinstance(operation, Retire) and operation.once_empty
-    if getattr(operation, "source", None) in draft.pending and not is_once_empty:
-        return
+def _add_together(draft: Draft, migration: str, operations: tuple[Operation, ...]) -> None:
+    """Plan operations as one group, or leave all of them; what one of them waits for, all wait for."""
+    wanted = [operation for operation in operations if not _waits(draft, operation)]
     mark = draft.begin()
-    base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
-    try:
-        check_name(getattr(operation, "target", None) or "")
-        _lower(draft, base, operation)
-    except CannotError as cannot:
-        draft.take_back(mark)
-        draft.skips.append(_named_by_source(operation, cannot.skip))
+    for operation in wanted:
+        base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
+        try:
+            check_name(getattr(operation, "target", None) or "")
+            _lower(draft, base, operation)
+        except CannotError as cannot:
+            draft.take_back(mark)
+            skip = _named_by_source(operation, cannot.skip)
+            draft.skips += [skip, *(_follows(each, skip) for each in wanted if _stays_with(each, operation))]
+            return
+
+
+def _waits(draft: Draft, operation: Operation) -> bool:
+    """Return whether what an operation takes waits for a trial to be confirmed."""
+    is_once_empty = isinstance(operation, Retire) and operation.once_empty
+    return getattr(operation, "source", None) in draft.pending and not is_once_empty
+
+
+def _stays_with(operation: Operation, cause: Operation) -> bool:
+    """Return whether something of somebody's stays where it is because another operation cannot be carried out."""
+    is_once_empty = isinstance(operation, Retire) and operation.once_empty
+    return operation is not cause and getattr(operation, "source", None) is not None and not is_once_empty
+
+
+def _follows(operation: Operation, skip: Skip) -> Skip:
+    detail = f"it goes together with {skip.path}, which stays: {skip.detail}"
+    return Skip(path=operation.source, reason=skip.reason, detail=detail, rival=skip.path)  # type: ignore[union-attr]
 
 
 def _named_by_source(operation: Operation, skip: Skip) -> Skip:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.cases import Case, disk_of, load_cases
+from tests.support.cases import PACKS, Case, disk_of, load_cases
 from tests.support.disktree import Tree, capture, diff
 from tests.support.dying import dying
 from tests.support.olddisk import unsynced
@@ -25,7 +25,7 @@ DEATHS_ON_AN_IMAGE, DEATHS_IN_A_DIRECTORY = 3, 40
 LEAST_FOR_A_CHANGE = 10
 LATER_THAN_ANY_FIXTURE = 1_700_000_000_000_000_000
 
-CASES = [(pack, case) for pack in ("eve",) for case in load_cases(pack)]
+CASES = [(pack, case) for pack in PACKS for case in load_cases(pack)]
 # Somebody who writes to the disk at each start gives each start another result.
 OTHERS = ("restless", "interrupted", "meanwhile")
 QUIET = [(pack, case) for pack, case in CASES if not any(case.options[other] for other in OTHERS)]
@@ -49,7 +49,7 @@ def _die_and_go_on(case: Case, scratch: Path, vault: str, at: int, expected: tup
         found = [run(*arguments)[0] for arguments in case.starts(top)]
         assert (found, diff(_settled(case, after), _settled(case, capture(top)))) == (statuses, ""), f"died before verb {at}"
         if at % 2:
-            while run("rollback", "-p", case.root(top))[1]["error"] is None:
+            while run(*case.asked(top, "rollback"))[1]["error"] is None:
                 # Each start that did something is a run of its own.
                 continue
             assert diff(_settled(case, before), _settled(case, capture(top))) == "", f"died before verb {at}, rolled back"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.cases import Case, disk_of, load_cases
+from tests.support.cases import PACKS, Case, disk_of, load_cases
 from tests.support.disktree import Tree, capture, diff, timeless
 from tests.support.running import run
 
@@ -30,9 +30,9 @@ SHARED = ("mode", "owner", "xattrs")
 # Those that are about a trial already say themselves what comes of it.
 CASES = [
     (pack, case)
-    for pack in ("eve",)
+    for pack in PACKS
     for case in load_cases(pack)
-    if not any("--trial" in words for words in case.options["starts"])
+    if not any("--trial" in words for words in case.options["starts"]) and not case.options["annexes"]
 ]
 
 
@@ -119,9 +119,9 @@ def test_trial_confirmed(case: Case, vault: str, tmp_path: Path) -> None:
         _try(case, top)
         assert case.at_rest(capture(top)) == case.at_rest(tried), "a second trial changed something"
 
-        run("confirm", "-p", case.root(top))
+        run(*case.asked(top, "confirm"))
         confirmed = capture(top)
-        run("confirm", "-p", case.root(top))
+        run(*case.asked(top, "confirm"))
         assert case.at_rest(capture(top)) == case.at_rest(confirmed), "a second confirmation changed something"
 
         # What fails the digest in its name is set aside by the first start after the trial, which is a run of its own.
@@ -130,7 +130,7 @@ def test_trial_confirmed(case: Case, vault: str, tmp_path: Path) -> None:
         assert timeless(found, started) == _golden(case, vault)
 
         if not any(document["outcome"] == "done" for document in later):
-            run("rollback", "-p", case.root(top))
+            run(*case.asked(top, "rollback"))
             assert diff(case.at_rest(before), case.at_rest(capture(top))) == "", "going back did not give what was"
 
 
@@ -141,5 +141,5 @@ def test_trial_taken_back(case: Case, vault: str, tmp_path: Path) -> None:
     with disk_of(case, tmp_path, vault) as top:
         before = capture(top)
         _try(case, top)
-        run("rollback", "-p", case.root(top))
+        run(*case.asked(top, "rollback"))
         assert diff(case.at_rest(before), case.at_rest(capture(top))) == ""

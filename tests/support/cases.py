@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
+PACKS = ("eve", "rayos")
+
 # All that `case.toml` may say, with what counts when it does not.
 DEFAULTS: dict[str, Any] = {
     # How the program is started.
@@ -27,7 +29,8 @@ DEFAULTS: dict[str, Any] = {
     "release": "",  # what the release file of the system says; "" for a system without one
     "umask": 0o022,
     # What the disk is.
-    "vaults": ["plain", "fscrypt"],  # also "otherfs": the vault is another file system, not encrypted
+    "vaults": ["plain", "fscrypt"],  # also "otherfs": the vault is another file system, not encrypted; a pack may have none
+    "annexes": {},  # where on the disk each annex is, by its name
     "fs_size": "",  # size of the file system; "" for one that is large enough
     # What somebody else does to it; each names a path. See `trouble`.
     "immutable": "",
@@ -50,6 +53,11 @@ class Case:
 
     folder: Path
     options: dict[str, Any]
+
+    @property
+    def pack(self) -> str:
+        """Name of the pack."""
+        return self.folder.parent.name
 
     @property
     def name(self) -> str:
@@ -79,10 +87,13 @@ class Case:
     def starts(self, top: str) -> list[tuple[str, ...]]:
         """Return the arguments of each start that the case is about."""
         target = ("--target", self.options["target"]) if self.options["target"] else ()
-        names = load_pack(self.folder.parent.name).outside
-        places = (("--outside", f"{name}={_outside(top)}/{name}") for name in names)
-        outside = tuple(word for place in places for word in place)
-        return [(*words, "-p", self.root(top), *target, *outside) for words in self.options["starts"]]
+        places = [f"--outside={name}={_outside(top)}/{name}" for name in load_pack(self.pack).outside]
+        places += [f"--annex={name}={top}/{path}" for name, path in self.options["annexes"].items()]
+        return [(*self.asked(top, *words), *target, *places) for words in self.options["starts"]]
+
+    def asked(self, top: str, *words: str) -> tuple[str, ...]:
+        """Return the arguments of a start that says no more than these words."""
+        return (*words, "-p", self.root(top), "--pack", self.pack)
 
     def meanwhile(self, top: str) -> None:
         """Write what somebody wrote between the first start and the second."""
@@ -113,13 +124,14 @@ class Case:
 def load_cases(pack: str) -> list[Case]:
     """Return all cases of a pack, by name; ValueError for an option that nothing here knows."""
     found = []
+    usual = DEFAULTS if load_pack(pack).vault is not None else {**DEFAULTS, "vaults": ["plain"]}
     for folder in sorted(place for place in (FIXTURES / pack).iterdir() if place.is_dir()):
         options = folder / "case.toml"
         said = tomllib.loads(options.read_text()) if options.exists() else {}
         if unknown := said.keys() - DEFAULTS.keys():
             message = f"{options}: unknown {', '.join(sorted(unknown))}"
             raise ValueError(message)
-        found.append(Case(folder, {**DEFAULTS, **said}))
+        found.append(Case(folder, {**usual, **said}))
     return found
 
 

@@ -4,8 +4,8 @@ One line per entry, a JSON object with sorted keys, sorted by path; git can hold
 directories. Members: `path`, `kind` (the model's words), `mode` (octal text), `owner` ("uid:gid", absent for 0:0), `mtime` (ns),
 `atime` (ns, absent when equal), `xattrs` (base64 by name), `to` (of a symlink), `device` (of a node), `link` (path of the first
 name of a hard-linked file), `unreadable` (of a directory that the disk refuses to list), `size` and `data`: a list of [offset,
-encoding, value] with encodings `text`, `base64` and `shake256` (value "seed:length": deterministic filler whose bytes do not
-matter). What no extent covers is a hole.
+encoding, value] with encodings `text`, `base64`, `zlib` (base64 of what is compressed) and `shake256` (value "seed:length":
+deterministic filler whose bytes do not matter). What no extent covers is a hole.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import json
 import os
 import re
 import stat
+import zlib
 from typing import Any
 
 from upgradeconverter.disk.walking import kind_of
 
 Tree = dict[str, dict[str, Any]]
 ENGINE = ".upgradeconverter"
+# Parts of a file that ext4 needs no block of their own for.
+_IN_THE_INODE = 4
 
 
 def decode_extent(encoding: str, value: str) -> bytes:
@@ -31,6 +34,8 @@ def decode_extent(encoding: str, value: str) -> bytes:
         return value.encode()
     if encoding == "base64":
         return base64.b64decode(value)
+    if encoding == "zlib":
+        return zlib.decompress(base64.b64decode(value))
     seed, _, length = value.partition(":")
     return hashlib.shake_256(seed.encode()).digest(int(length))
 
@@ -70,6 +75,10 @@ def _make(entry: dict[str, Any], place: str, top: str) -> None:
                 stream.seek(offset)
                 stream.write(decode_extent(encoding, value))
             stream.truncate(entry["size"])
+            if len(entry["data"]) > _IN_THE_INODE:
+                # Only then it is known how many blocks the list of its parts takes.
+                stream.flush()
+                os.fsync(stream.fileno())
     else:
         kinds = {
             "fifo": stat.S_IFIFO,

@@ -36,6 +36,11 @@ class Reason(StrEnum):
     CHECKPOINT_UNTRUSTED = "CheckpointUntrusted"
     MEDIA_TYPE_UNKNOWN = "MediaTypeUnknown"
     NO_TIME = "NoTime"
+    CONFIGURATION_UNKNOWN = "ConfigurationUnknown"
+    LEADS_OUT = "LeadsOut"
+    MISSING = "Missing"
+    DUPLICATE_IDENTITY = "DuplicateIdentity"
+    NO_STATE = "NoState"
 
 
 CATALOGUE: dict[Reason, tuple[str, str]] = {
@@ -147,6 +152,26 @@ CATALOGUE: dict[Reason, tuple[str, str]] = {
     Reason.NO_TIME: (
         "It would not have been done before the deadline.",
         "Run again, which goes on from here; give what takes longer all by itself a later deadline.",
+    ),
+    Reason.CONFIGURATION_UNKNOWN: (
+        "The saved configuration is of a version, has a part or is of a shape that nobody here knows, and is never guessed at.",
+        "Correct what the detail names, or use an engine that knows it, then run again.",
+    ),
+    Reason.LEADS_OUT: (
+        "What is named lies outside of the root, or needs something outside.",
+        "Bring it into the root, and name it there, then run again.",
+    ),
+    Reason.MISSING: (
+        "Something that belongs to it is not there.",
+        "Put it where the detail says, or say where it is, then run again.",
+    ),
+    Reason.DUPLICATE_IDENTITY: (
+        "Two have the same identity, and nobody could tell them apart.",
+        "Give one of them another identity, then run again.",
+    ),
+    Reason.NO_STATE: (
+        "It is no state of the system, so it is not converted.",
+        "Remove it to reclaim its room, unless the detail says who needs it.",
     ),
 }
 

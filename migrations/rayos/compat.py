@@ -1,0 +1,81 @@
+"""Links under the old names, for host scripts that know no other ones; without `compat` they and the scripts' registry go.
+
+Without the link to a TPM's state a new one would be made in its place, and the machine could not open its disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from upgradeconverter.packs.api import DiskState, Input, Kind, Link, Migration, Proposal, Range, Retire
+
+from . import registry
+from .layouts import ALPINE, COMPAT, DATA, DESKTOP, MACHINE
+from .names import NotUnderstoodError, beside, leads_out
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from upgradeconverter.packs.api import Document, Operation
+
+OPTION = "compat"
+_INPUT = Input(path=registry.PLACE)
+_HOST = Input(path=registry.HOST_PLACE)
+
+
+def _records(document: Document) -> dict[str, dict[str, Any]]:
+    try:
+        return registry.read(document.content).records if document.content is not None else {}
+    except NotUnderstoodError:
+        # The first phase has said so.
+        return {}
+
+
+def _links(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for record in records.values():
+        said = record.get("host_paths", {})
+        known = set(registry.paths(record).values())
+        pairs = said.items() if isinstance(said, dict) else ()
+        found |= {old: new for old, new in pairs if not leads_out(old) and new in known}
+    return found
+
+
+def plan(state: DiskState) -> Proposal:
+    """Return the links that are missing, or those that are to go."""
+    links = _links(_records(state.documents[_INPUT.key]))
+    there = {item.path: item for slot in (DESKTOP, ALPINE, MACHINE) for item in state.in_slot(slot.name)}
+    operations: list[Operation] = []
+    if state.options[OPTION] == "on":
+        slots = {slot.name: slot for slot in COMPAT}
+        for old, new in sorted(links.items()):
+            slot = next((name for name, slot in slots.items() if slot.is_at(old.rpartition("/")[0])), None)
+            if old not in there and slot is not None:
+                operations.append(Link(target=old, destination=beside(old, new), slot=slot))
+        return Proposal(migration=MIGRATION.id, operations=tuple(operations))
+    gone = [old for old in sorted(links) if old in there and there[old].entry.kind is Kind.SYMLINK]
+    operations += [Retire(source=old, why="not wanted", keeps=True) for old in gone]
+    host = state.documents[_HOST.key].content
+    if host is not None and _names_known(host, set(links.values())):
+        operations.append(Retire(source=registry.HOST_PLACE, why="not wanted", keeps=True))
+    return Proposal(migration=MIGRATION.id, operations=tuple(operations))
+
+
+def _names_known(host: bytes, known: set[str]) -> bool:
+    try:
+        return registry.read_host(host).disk_path in known
+    except NotUnderstoodError:
+        return False
+
+
+MIGRATION = Migration(
+    id="rayos-compat",
+    summary="Links under the old names lead host scripts to the new ones.",
+    phase="compat",
+    reads=(DESKTOP, ALPINE, MACHINE),
+    inputs=(_INPUT, _HOST),
+    writes=COMPAT,
+    targets=(Range(DATA),),
+    after=("rayos-machines",),
+    plan=plan,
+)

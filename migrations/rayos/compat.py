@@ -11,7 +11,7 @@ from upgradeconverter.packs.api import DiskState, Input, Kind, Link, Migration, 
 
 from . import registry
 from .layouts import ALPINE, COMPAT, DATA, DESKTOP, MACHINE
-from .names import NotUnderstoodError, beside, leads_out
+from .names import NotUnderstoodError, beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,10 +34,7 @@ def _records(document: Document) -> dict[str, dict[str, Any]]:
 def _links(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for record in records.values():
-        said = record.get("host_paths", {})
-        known = set(registry.paths(record).values())
-        pairs = said.items() if isinstance(said, dict) else ()
-        found |= {old: new for old, new in pairs if not leads_out(old) and new in known}
+        found |= registry.host_paths(record)
     return found
 
 

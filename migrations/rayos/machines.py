@@ -234,7 +234,8 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
         # It was converted already.
         return
     if item is None:
-        if host is not None and not leads_out(path):
+        is_known = any(path in registry.host_paths(known) for known in device.known.records.values())
+        if host is not None and not leads_out(path) and not is_known:
             detail = f"disk_path names {path}, and nothing is there"
             finding.refusals.append(Skip(path=f"{device.top}{registry.HOST_PLACE}", reason=Reason.MISSING, detail=detail))
         return

@@ -146,6 +146,13 @@ def paths(record: Mapping[str, Any]) -> dict[str, Any]:
     return named | ({f"disk {name}": path for name, path in more.items()} if isinstance(more, dict) else {"more": more})
 
 
+def host_paths(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the new paths of a record by the old ones under which host scripts look for them; only such as it has itself."""
+    said, known = record.get("host_paths"), set(map(str, paths(record).values()))
+    pairs = said.items() if isinstance(said, dict) else ()
+    return {old: new for old, new in pairs if not leads_out(old) and new in known}
+
+
 def written(records: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Return the registry of the data root as a file."""
     return _as_text({"version": VERSION, "vms": {key: records[key] for key in sorted(records)}})

@@ -171,6 +171,7 @@ def small_disks() -> dict[str, SmallDisk]:
     """Return all small disks by name."""
     unneeded = _file("old/unneeded", "nobody needs it")
     case = next(case for case in load_cases("eve") if case.name == "multi_drive_app")
+    rayos = next(case for case in load_cases("rayos") if case.name == "no_compat")
     disks = (
         SmallDisk(
             "everything bound", _everything(), _MOVES, "bound", _WORDS, looks=_ALL_STORIES, recovered=True, rewritten=_REWRITTEN
@@ -178,6 +179,7 @@ def small_disks() -> dict[str, SmallDisk]:
         SmallDisk("everything fscrypt", _everything(), _MOVES, "fscrypt", _WORDS, rewritten=_REWRITTEN),
         SmallDisk("everything plain", _everything(unneeded), _MOVES, "plain", _WORDS, comes_back=False),
         SmallDisk("multi_drive_app plain", case.tree, moves_of(case), "plain", looks=("run",)),
+        SmallDisk("rayos plain", rayos.tree, moves_of(rayos), "plain", ("--pack", "rayos", "--no-compat", "--target", "latest")),
         # Of that a MiB is never planned with; the rest is twice the smallest piece, and a little.
         SmallDisk(
             "large things full",

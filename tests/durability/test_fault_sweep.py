@@ -24,6 +24,7 @@ EVERY = {
     "everything plain": 150,
     "everything fscrypt": 150,
     "multi_drive_app plain": 150,
+    "rayos plain": 200,
     "large things full": 400,
 }
 # What a step may be like besides its operation and shape, and how it must then be reached.

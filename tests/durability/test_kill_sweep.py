@@ -27,17 +27,22 @@ CALLS = (
     "mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,fsync,fdatasync,syncfs,write,pwrite64,chown,fchown,fchownat,"
     "chmod,fchmod,fchmodat,utimensat,setxattr,lsetxattr,removexattr,lremovexattr,linkat,symlinkat,mknodat,ftruncate"
 )
-CASE = "multi_drive_app"
+CASES = (
+    ("eve", "multi_drive_app", "plain"),
+    ("eve", "multi_drive_app", "fscrypt"),
+    # All that is taken over from elsewhere: nothing of the source may be lost either.
+    ("rayos", "given_root_moved", "plain"),
+)
 SEED, DEATHS_AT_A_CALL = 20260, 8
 LATE = 1_700_000_000_000_000_000  # later than any time of a fixture: the time of a run
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def _convert(top: str, *strace: str) -> subprocess.CompletedProcess[str]:
+def _convert(words: tuple[str, ...], top: str, *strace: str) -> subprocess.CompletedProcess[str]:
     # A killed start leaves its lock file, and one that is there already takes fewer calls than one that has to be made.
-    facts = os.stat(top)
+    facts = os.stat(words[words.index("-p") + 1])
     Path(f"/run/upgradeconverter-{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock").unlink(missing_ok=True)
-    arguments = [sys.executable, "-m", "upgradeconverter", "-p", top, "--target", "latest"]
+    arguments = [sys.executable, "-m", "upgradeconverter", *words]
     command = ["strace", "-qq", "-o", f"{top}.trace", "-e", f"trace={CALLS}", *strace, *arguments]
     # Measuring coverage writes files of its own, and a killed process leaves them damaged.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
@@ -50,14 +55,14 @@ def _count(top: str) -> Counter[str]:
         return Counter(match.group(1) for line in lines if (match := re.match(r"(\w+)\(", line)))
 
 
-@pytest.mark.parametrize("vault", ["plain", "fscrypt"])
-def test_killed_at_any_call_the_next_start_finishes(vault: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pack", "name", "vault"), CASES)
+def test_killed_at_any_call_the_next_start_finishes(pack: str, name: str, vault: str, tmp_path: Path) -> None:
     """After a kill at any call one more start gives the fault-free result, and another one changes nothing."""
-    case = next(case for case in load_cases("eve") if case.name == CASE)
+    case = next(case for case in load_cases(pack) if case.name == name)
     (tmp_path / "whole").mkdir()
     with disk_of(case, tmp_path / "whole", vault) as top:
         before = capture(top)
-        assert _convert(top).returncode == 0
+        assert _convert(case.starts(top)[0], top).returncode == 0
         after = capture(top)
         counts = _count(top)
     assert sum(counts.values()) > 50, f"only {counts} seen, strace does not show the conversion"
@@ -67,16 +72,17 @@ def test_killed_at_any_call_the_next_start_finishes(vault: str, tmp_path: Path) 
             folder = tmp_path / f"{call}-{number}"
             folder.mkdir()
             with disk_of(case, folder, vault) as top:
-                done = _convert(top, "-e", f"inject={call}:signal=KILL:when={number}")
+                words = case.starts(top)[0]
+                done = _convert(words, top, "-e", f"inject={call}:signal=KILL:when={number}")
                 assert done.returncode in (-9, 137), f"{call} {number}: not killed, {done.returncode} {done.stderr}"
                 killed += 1
-                status, document = run("-p", top, "--target", "latest")
+                status, document = run(*words)
                 assert status == 0, f"{call} {number}: {document['error']}"
                 found = _same_but_times(after, capture(top))
                 assert found == "", f"{call} {number}: {found}"
-                assert run("-p", top, "--target", "latest")[0] == 0
+                assert run(*words)[0] == 0
                 assert not os.path.exists(f"{top}/vault/.upgradeconverter"), f"{call} {number}: leftovers"
-                leftovers = {"stage", "trash", "manifest"} & set(os.listdir(f"{top}/.upgradeconverter"))
+                leftovers = {"stage", "trash", "manifest"} & set(os.listdir(f"{case.root(top)}/.upgradeconverter"))
                 assert not leftovers, f"{call} {number}: {leftovers}"
     assert killed == sum(min(times, DEATHS_AT_A_CALL) for times in counts.values())
     assert before != after

@@ -148,3 +148,19 @@ def test_damaged_packs(tmp_path: Path, text: str, problem: str) -> None:
     for _ in range(2):
         with pytest.raises(PackDamagedError, match=problem):
             find.load("mine", [root])
+
+
+def test_what_another_start_just_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte code that another start writes under a passing name is gone again when it is looked at; that is nothing wrong."""
+    root = _pack(tmp_path, "")
+    (tmp_path / "mine/passing.pyc").touch()
+    listed = os.listdir
+
+    def listing(path: str) -> list[str]:
+        found = listed(path)
+        (tmp_path / "mine/passing.pyc").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(os, "listdir", listing)
+    find._check_ownership("mine", f"{root}/mine")
+    assert not (tmp_path / "mine/passing.pyc").exists()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tests.powercut.blockdev import copy_sparse, fingerprint
 from tests.powercut.oracle import NO_RECORD, Artifact, Oracle, last_record, moves_of
 from tests.powercut.recorder import events_of, mark, recorded
-from tests.powercut.stories import CONTROLS, PLACES, REWRITE, RUN, Place, Story, neighbour, rewrite, start
+from tests.powercut.stories import CONTROLS, PLACES, REWRITE, Place, Story, neighbour, rewrite, run_of, start
 from tests.powercut.survivors import Replay, Survivor, survivors
 from tests.support.disktree import capture
 from tests.support.running import run
@@ -35,7 +35,7 @@ MOST_DEEP = 60
 DEEP_PART = 0.3  # of states of cuts while recovering, to states of cuts while converting
 KEPT_OF_EACH_SORT = 2
 CONTROL_PLACE = "ext4 with an encrypted vault"
-CONTROL_FIXTURE = "multi_drive_app"
+CONTROL_FIXTURE = "eve/multi_drive_app"
 CONTROL_QUOTA = 250
 
 
@@ -124,7 +124,7 @@ class Bench:
         with place.open(images, self.top, case) as root:
             _run_all(root, [words for words in story.before if words == REWRITE], case)
             before = capture(root)
-            _run_all(root, (RUN,), case)
+            _run_all(root, (run_of(case),), case)
             after = capture(root)
         _copy(self.made[key], images)
         with place.open(images, self.top, case) as root:

@@ -28,6 +28,7 @@ _OWN = "user.upgradeconverter."
 _WORKING = ("stage", "trash", "manifest")
 _GONE, _COMPLETE, _STALE = "gone", "complete", "stale"
 NO_RECORD = "no record"
+_BY_FILE = ("rayos",)
 
 
 def moves_of(case: Case) -> Moves:
@@ -37,8 +38,9 @@ def moves_of(case: Case) -> Moves:
         if line.startswith("+ ") and " <= " in line:
             new, old = line.removeprefix("+ ").split(" <= ")
             news, olds = new.split("/"), old.split("/")
-            # The files of a topic move each by itself, all else as a whole.
-            while not new.startswith("status/") and len(olds) > 1 and news[-1] == olds[-1]:
+            # The files of a topic, and of a pack that moves files, move each by itself, all else as a whole.
+            is_alone = case.pack in _BY_FILE or new.startswith("status/")
+            while not is_alone and len(olds) > 1 and news[-1] == olds[-1]:
                 news.pop()
                 olds.pop()
             found["/".join(olds), "/".join(news)] = None

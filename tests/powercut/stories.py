@@ -167,28 +167,35 @@ class Story:
 
 @cache
 def _case(name: str) -> Case:
-    return next(case for case in load_cases("eve") if case.name == name)
+    pack, _, fixture = name.partition("/")
+    return next(case for case in load_cases(pack) if case.name == fixture)
 
 
 # No start of the program: the old system is back and writes.
 REWRITE = ("rewrite",)
-RUN, TRIAL, CONFIRM, ROLLBACK = TARGET, ("--trial", *TARGET), ("confirm", *TARGET), ("rollback", *TARGET)
+
+
+def run_of(case: Case) -> tuple[str, ...]:
+    """Return the words of a run on the disk of a fixture."""
+    return (*case.options["starts"][0], "--pack", case.pack, *TARGET)
 
 
 def stories(fixture: str) -> tuple[Story, ...]:
-    """Return all stories of one fixture."""
+    """Return all stories of one fixture, which is named with its pack."""
+    run = run_of(_case(fixture))
+    trial, confirm, rollback = (("--trial", *run), ("confirm", *run), ("rollback", *run))
     return (
-        Story("run", fixture, (RUN,)),
-        Story("trial and confirm", fixture, (TRIAL, CONFIRM)),
-        Story("rollback", fixture, (ROLLBACK,), before=(RUN,), other_end=RUN),
-        Story("rollback of a trial", fixture, (ROLLBACK,), before=(TRIAL,), other_end=TRIAL),
-        Story("trial of what was rewritten", fixture, (TRIAL, CONFIRM), before=(TRIAL, REWRITE)),
+        Story("run", fixture, (run,)),
+        Story("trial and confirm", fixture, (trial, confirm)),
+        Story("rollback", fixture, (rollback,), before=(run,), other_end=run),
+        Story("rollback of a trial", fixture, (rollback,), before=(trial,), other_end=trial),
+        Story("trial of what was rewritten", fixture, (trial, confirm), before=(trial, REWRITE)),
     )
 
 
 def rewrite(root: str, case: Case, moves: Moves) -> None:
-    """Put a new version in the place of one file of each volume, as the old system does while a trial waits."""
-    for top in (old for old, new in moves if "/volumes/" in new):
+    """Put a new version in the place of one file of each volume or disk, as the old system does while a trial waits."""
+    for top in (old for old, new in moves if "/volumes/" in new or new.startswith("vm/linux/")):
         files = (path for path, entry in case.tree.items() if entry["kind"] == "file" and f"{path}/".startswith(f"{top}/"))
         path = Path(root, next(files))
         version = path.with_name("version being written")

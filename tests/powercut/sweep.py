@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from tests.powercut.stories import Place, Story
 
-FIXTURES = ("multi_drive_app", "sample_device")
+FIXTURES = ("eve/multi_drive_app", "eve/sample_device", "rayos/no_compat")
 MOST_OF_ONE_RECORD = 600
 LEAST_OF_ONE_RECORD = 30
 NEEDED = ("mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "btrfs", "fallocate", "mv", "cp", "sync")

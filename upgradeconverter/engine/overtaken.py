@@ -20,7 +20,17 @@ from msgspec.structs import replace
 
 from upgradeconverter.engine.housekeeping import is_reachable
 from upgradeconverter.engine.places import parent
-from upgradeconverter.engine.recover import about, copies_of, executor_of, is_duplicate, only_copies, open_homes, steps_of
+from upgradeconverter.engine.recover import (
+    about,
+    copies_of,
+    executor_of,
+    group_of,
+    is_duplicate,
+    only_copies,
+    open_homes,
+    steps_of,
+    taken_with,
+)
 from upgradeconverter.engine.work import StepRefusedError, check_source, is_open_below
 from upgradeconverter.model.operation import Divergence, Skip
 from upgradeconverter.model.outcome import Reason
@@ -91,9 +101,17 @@ def look(disk: Disk, journal: Journal, view: JournalView, phases: frozenset[str]
 
 
 def sources_of(view: JournalView, plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return for each group that a plan takes back the sources that are to be converted anew."""
-    keys = dict.fromkeys(step.takes_back for step in plan.steps)
-    return {key: tuple(step.source or "" for step in copies_of(view, key)) for key in keys}
+    """Return for each group that a plan takes back the sources that wait no more: those to be converted, or put away, anew."""
+    taken = {key: taken_with(group_of(view, key), names) for key, names in _names_taken(plan).items()}
+    return {key: tuple(step.source or "" for step in steps if _waits(step)) for key, steps in taken.items()}
+
+
+def _names_taken(plan: Plan) -> dict[str, set[str]]:
+    """Return the new names that make way, by group."""
+    found: dict[str, set[str]] = {}
+    for step in plan.steps:
+        found.setdefault(step.takes_back, set()).add(step.source or "")
+    return found
 
 
 def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> Plan:
@@ -102,12 +120,15 @@ def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> 
     coming = (step for each in anew for step in each.steps if step.target is not None or step.twin is not None)
     converted = {step.source for step in coming if step.source is not None and not is_open_below(disk, step.source)}
     why = {skip.path: f"{skip.reason.value}: {skip.detail}" for each in anew for skip in each.skips}
-    stuck = {key: paths for key, paths in sources_of(view, plan).items() if not converted.issuperset(paths)}
+    copied = {
+        key: [step for step in copies_of(view, key) if _new_name(step) in names] for key, names in _names_taken(plan).items()
+    }
+    stuck = {key for key, copies in copied.items() if not converted.issuperset(step.source for step in copies)}
     if not stuck:
         return plan
     steps = tuple(step for step in plan.steps if step.takes_back not in stuck)
     waves = tuple(replace(wave, steps=steps) for wave in plan.waves if steps)
-    skips = tuple(_stuck(step, why) for key in stuck for step in copies_of(view, key))
+    skips = tuple(_stuck(step, why) for key in sorted(stuck) for step in copied[key])
     return replace(plan, waves=waves, skips=(*plan.skips, *skips))
 
 
@@ -160,15 +181,16 @@ def _judge(work: Work, group: _Group) -> list[Step | Skip]:
 
 
 def _settle(work: Work, group: _Group, written: list[Step]) -> list[Step | Skip]:
-    gone = [step for step in group.copies if work.disk.find(_new_name(step)) is None]
-    used = [step for step in group.copies if step in gone or _is_target_changed(work, step)]
+    gone = [step for step in written if work.disk.find(_new_name(step)) is None]
+    used = [step for step in written if step in gone or _is_target_changed(work, step)]
     # What has the digest in its name is right already, whatever the old system has made of the other one.
     is_right = any(step.sha256 is not None for step in group.copies)
     if gone or is_right or any(step.divergence not in _OLD_ONE_COUNTS for step in used):
         return [_diverged(step) for step in written]
-    if fixed := [skip for step in group.copies if (skip := _fixed(work, step)) is not None]:
+    if fixed := [skip for step in written if (skip := _fixed(work, step)) is not None]:
         return [*fixed]
-    return [_taking_back(work, step, group.key, keeps=step in used) for step in group.copies]
+    # What the old system left as it was goes on waiting.
+    return [_taking_back(work, step, group.key, keeps=step in used) for step in written]
 
 
 def _fixed(work: Work, step: Step) -> Skip | None:

@@ -32,7 +32,7 @@ from upgradeconverter.model.outcome import ItemStatus
 from upgradeconverter.model.plan import Shape, Wave
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from upgradeconverter.disk.port import Disk
     from upgradeconverter.journal.log import Journal, JournalView, Transaction
@@ -94,17 +94,40 @@ def _missing(home: str) -> UpgradeConverterError:
 
 
 def steps_of(view: JournalView, transaction: Transaction) -> tuple[Step, ...]:
-    """Return what a transaction still stands for: its steps, without those groups that a later one has taken back."""
+    """Return what a transaction still stands for: its steps, without what of them a later one has taken back."""
     payload = transaction.payload(RecordKind.STAGED) or transaction.payload(RecordKind.BEGIN) or {"steps": []}
-    gone = _taken_back(view)
-    return tuple(step for step in steps_from_payload(payload) if f"{transaction.txid}/{step.group}" not in gone)
+    steps, gone = steps_from_payload(payload), _taken_back(view)
+    for key in [key for key in gone if key.startswith(f"{transaction.txid}/")]:
+        group = tuple(step for step in steps if f"{transaction.txid}/{step.group}" == key)
+        taken = taken_with(group, gone[key])
+        steps = tuple(step for step in steps if step not in taken)
+    return steps
+
+
+def group_of(view: JournalView, group: str) -> tuple[Step, ...]:
+    """Return the steps of a trial's group, as `Step.takes_back` names it."""
+    txid, _, number = group.partition("/")
+    waiting = (step for transaction in view.waiting if transaction.txid == txid for step in steps_of(view, transaction))
+    return tuple(step for step in waiting if str(step.group) == number)
 
 
 def copies_of(view: JournalView, group: str) -> tuple[Step, ...]:
-    """Return the copies of a trial's group, as `Step.takes_back` names it."""
-    txid, _, number = group.partition("/")
-    waiting = (step for transaction in view.waiting if transaction.txid == txid for step in steps_of(view, transaction))
-    return only_copies(step for step in waiting if str(step.group) == number)
+    """Return the copies of a trial's group."""
+    return only_copies(group_of(view, group))
+
+
+def taken_with(group: tuple[Step, ...], names: Collection[str]) -> tuple[Step, ...]:
+    """Return which steps of a group are taken back with the new names that make way.
+
+    That is who gave them, and, where nothing else of the group has a new name from it, whatever else it puts away. What is made
+    beside them stays, and so does what made way for that.
+    """
+    named = tuple(step for step in group if (step.target or step.twin) in names and step.shape is not Shape.DISPLACE)
+    left = tuple(step for step in group if step not in named)
+    if any(step in left for step in only_copies(group)):
+        return named
+    made = {step.target for step in left if step.shape is Shape.CREATE}
+    return (*named, *(step for step in left if step.shape in (Shape.RETIRE, Shape.DISPLACE) and step.source not in made))
 
 
 def only_copies(group: Iterable[Step]) -> tuple[Step, ...]:
@@ -119,12 +142,16 @@ def is_duplicate(step: Step) -> bool:
     return step.shape is Shape.RETIRE and step.twin is not None
 
 
-def _taken_back(view: JournalView) -> frozenset[str]:
-    """Return the groups of trials, as `transaction/group`, that the old system has overtaken."""
+def _taken_back(view: JournalView) -> dict[str, set[str]]:
+    """Return which new names of groups of trials, as `transaction/group`, have made way since the old system overtook them."""
     done = [transaction for transaction in view.transactions if is_committed(transaction)]
     # As the records have them: to make steps of all that a run has done, for each of its transactions, takes too long.
     steps = (step for t in done for step in (t.payload(RecordKind.STAGED) or {"steps": []})["steps"])
-    return frozenset(step.get("takes_back", "") for step in steps if step["shape"] == Shape.DISPLACE.value)
+    found: dict[str, set[str]] = {}
+    for step in steps:
+        if step["shape"] == Shape.DISPLACE.value and (key := step.get("takes_back", "")):
+            found.setdefault(key, set()).add(step["source"])
+    return found
 
 
 def is_committed(transaction: Transaction) -> bool:

@@ -89,9 +89,13 @@ def _check_ownership(name: str, folder: str) -> None:
     pending = [folder]
     while pending:
         path = pending.pop()
-        _check_one(name, path)
-        if os.path.isdir(path):
-            pending += sorted((os.path.join(path, inner) for inner in os.listdir(path)), reverse=True)
+        try:
+            _check_one(name, path)
+            inside = os.listdir(path) if os.path.isdir(path) else []
+        except FileNotFoundError:
+            # Another start is just writing byte code: what is gone again is loaded by nobody.
+            continue
+        pending += sorted((os.path.join(path, inner) for inner in inside), reverse=True)
 
 
 def _check_one(name: str, path: str) -> None:

@@ -347,14 +347,14 @@ class VaultNotUsableError(UpgradeConverterError):
 
 
 class AnnexMissingError(UpgradeConverterError):
-    """What an earlier start took state from, outside of the root, is not there."""
+    """What an earlier start took state from, outside of the root, is not there, or something else is."""
 
     code = "AnnexMissing"
     hint = "Mount it where it was, or say where it is now with the flag of that name, then run again."
 
-    def __init__(self, name: str) -> None:
-        """Name what is missing."""
-        super().__init__(f"annex {name}: the run goes on only with what state is taken from, found nothing there")
+    def __init__(self, name: str, place: str = "what state is taken from", found: str = "nothing") -> None:
+        """Name what is missing, and what is there instead."""
+        super().__init__(f"annex {name}: the run goes on only with {place} as it was, found {found}")
 
 
 class JournalDamagedError(UpgradeConverterError):

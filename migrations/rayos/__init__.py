@@ -12,8 +12,8 @@ PACK = Pack(
     order=ORDER,
     layouts=LAYOUTS,
     # Names for the host scripts are free only once what had them lies at its new place.
-    phases=(Phase(name="state", needs_vault=False), Phase(name="compat", needs_vault=False)),
-    migrations=(machines.MIGRATION, leftovers.MIGRATION, compat.MIGRATION),
+    phases=(Phase(name="state", needs_vault=False), Phase(name="rest", needs_vault=False)),
+    migrations=(machines.MIGRATION, leftovers.NO_STATE_HERE, leftovers.MIGRATION, compat.MIGRATION),
     checks=(invariants.CHECK, invariants.PARTITIONS),
     others=OTHERS,
     options={compat.OPTION: ("on", "off")},

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from upgradeconverter.packs.api import DiskState, Input, Kind, Link, Migration, Proposal, Range, Retire
+from msgspec.structs import replace
+
+from upgradeconverter.packs.api import DiskState, Input, Kind, Link, Migration, Proposal, Range, Retire, Write
 
 from . import registry
 from .layouts import ALPINE, COMPAT, DATA, DESKTOP, MACHINE
@@ -40,7 +42,8 @@ def _links(records: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def plan(state: DiskState) -> Proposal:
     """Return the links that are missing, or those that are to go."""
-    links = _links(_records(state.documents[_INPUT.key]))
+    records = _records(state.documents[_INPUT.key])
+    links = _links(records)
     there = {item.path: item for slot in (DESKTOP, ALPINE, MACHINE) for item in state.in_slot(slot.name)}
     operations: list[Operation] = []
     if state.options[OPTION] == "on":
@@ -49,6 +52,7 @@ def plan(state: DiskState) -> Proposal:
             slot = next((name for name, slot in slots.items() if slot.is_at(old.rpartition("/")[0])), None)
             if old not in there and slot is not None:
                 operations.append(Link(target=old, destination=beside(old, new), slot=slot))
+        operations += _host_registry(state, records)
         return Proposal(migration=MIGRATION.id, operations=tuple(operations))
     gone = [old for old in sorted(links) if old in there and there[old].entry.kind is Kind.SYMLINK]
     operations += [Retire(source=old, why="not wanted", keeps=True) for old in gone]
@@ -56,6 +60,20 @@ def plan(state: DiskState) -> Proposal:
     if host is not None and _names_known(host, set(links.values())):
         operations.append(Retire(source=registry.HOST_PLACE, why="not wanted", keeps=True))
     return Proposal(migration=MIGRATION.id, operations=tuple(operations))
+
+
+def _host_registry(state: DiskState, records: Mapping[str, Mapping[str, Any]]) -> list[Operation]:
+    """Return the registry of the host scripts, where there is none: without it they would make a new disk."""
+    if state.documents[_HOST.key].problem != "missing":
+        return []
+    for vm_id, record in sorted(records.items()):
+        disk = registry.paths(record).get("disk")
+        folder = registry.HOST_PLACE.rpartition("/")[0]
+        is_theirs = any(new == disk and old.startswith(f"{folder}/") for old, new in registry.host_paths(record).items())
+        if is_theirs:
+            content = registry.for_host(None, vm_id, str(record.get("name", "")), str(disk))
+            return [Write(target=registry.HOST_PLACE, content=content, slot=f"compat {folder}")]
+    return []
 
 
 def _names_known(host: bytes, known: set[str]) -> bool:
@@ -68,8 +86,8 @@ def _names_known(host: bytes, known: set[str]) -> bool:
 MIGRATION = Migration(
     id="rayos-compat",
     summary="Links under the old names lead host scripts to the new ones.",
-    phase="compat",
-    reads=(DESKTOP, ALPINE, MACHINE),
+    phase="rest",
+    reads=tuple(replace(slot, shared=True) for slot in (DESKTOP, ALPINE, MACHINE)),
     inputs=(_INPUT, _HOST),
     writes=COMPAT,
     targets=(Range(DATA),),

@@ -50,13 +50,14 @@ def holds(state: DiskState) -> tuple[str, ...]:
     """Return every deviation of a data root."""
     said = state.documents[registry.PLACE]
     if said.problem == "missing":
-        return ()
+        found_there = [item.path for item in state.in_slot("all of vm")]
+        return (f"{registry.PLACE}: expected a registry beside {found_there[0]}, found none",) if found_there else ()
     try:
         known = registry.read(said.content or b"")
     except NotUnderstoodError as error:
         return (f"{registry.PLACE}: {error}",)
     rules = _policy(state.documents[policy.PLACE])
-    found = [rules] if isinstance(rules, str) else [f"{policy.PLACE}: {each}" for each in _broken(rules)]
+    found = [rules] if isinstance(rules, str) else [f"{policy.PLACE}: {each}" for each in _broken(rules, known)]
     if known.is_foreign:
         found.append(f"{registry.PLACE}: expected version {registry.VERSION}, found a registry with absolute paths")
     items = {item.path: item for level in _LEVELS for item in state.in_slot(f"all of {level}")}
@@ -76,8 +77,12 @@ def _policy(document: Document) -> dict[str, Any] | str:
         return f"{policy.PLACE}: {error}"
 
 
-def _broken(rules: Mapping[str, Any]) -> Iterator[str]:
-    yield from policy.violations(rules)
+def _broken(rules: Mapping[str, Any], known: registry.Registry) -> Iterator[str]:
+    places = {str(path) for record in known.records.values() for path in registry.paths(record).values()}
+    kinds = {record["kind"] for record in known.records.values()}
+    for key, path in policy.paths(rules).items():
+        if key.partition(".")[0] in kinds and path not in places and not leads_out(path):
+            yield f"expected {key} to be what the registry has, found {path!r}"
     for key in policy.strays(rules):
         yield f"expected {key} to lie in the data root, found {policy.paths(rules)[key]!r}"
 

@@ -61,8 +61,10 @@ def _any(patterns: Iterable[str]) -> str:
 TOP = _dev("top", "", _HOST, _any((_OWN, BOOT_LOG, DESKTOP_LOG, DISK_LOG, *NO_STATE)))
 RUNNING = _dev("running", "", _HOST, MARKS, marks=True, shared=True)
 LINUX = _dev("linux", "linux-guest", _LINUX, _any(("desktop|alpine-iso", *CACHES)))
-DESKTOP = _dev("desktop", "linux-guest/desktop", _LINUX, r"vm_registry\.json|.+\.(?:ext4|qcow2|img|raw)", probe=Image.of_file)
-ALPINE = _dev("alpine", "linux-guest/alpine-iso", _LINUX, r"alpine-persist\.qcow2|[0-9][^/]*", probe=Image.of_file)
+DESKTOP = _dev(
+    "desktop", "linux-guest/desktop", _LINUX, r"vm_registry\.json|.+\.(?:ext4|qcow2|img|raw)", probe=Image.of_file, marks=True
+)
+ALPINE = _dev("alpine", "linux-guest/alpine-iso", _LINUX, r"alpine-persist\.qcow2|[0-9][^/]*", probe=Image.of_file, marks=True)
 WINDOWS = _dev("windows", "windows-guest", _WINDOWS, ID_PATTERN, kind=Kind.DIRECTORY)
 MACHINE = _dev(
     "windows machine",
@@ -70,10 +72,11 @@ MACHINE = _dev(
     _WINDOWS,
     r"OVMF_VARS\.fd|tpm|.+\.(?:log|qcow2|img|raw)|.+\.(?:sock|pid|lock)",
     probe=Image.of_file,
+    marks=True,
 )
 MACHINE_RUNNING = _dev("windows machine running", "windows-guest/*", _WINDOWS, r".+\.(?:sock|pid|lock)", marks=True, shared=True)
 _TPM_MARKS = r"\.lock|.+\.(?:sock|pid|lock)|.+-sock(?:et)?"
-TPM = _dev("tpm", "windows-guest/*/tpm", _WINDOWS, r"(?s:.+)", shared=True)
+TPM = _dev("tpm", "windows-guest/*/tpm", _WINDOWS, r"(?s:.+)", shared=True, marks=True)
 TPM_RUNNING = _dev("tpm running", "windows-guest/*/tpm", _WINDOWS, _TPM_MARKS, marks=True, shared=True)
 TPM_MARKS = _TPM_MARKS
 
@@ -85,6 +88,8 @@ def _in_source(slot: Slot) -> Slot:
 
 
 DEVELOPMENT = (*_EVERYWHERE, *(_in_source(slot) for slot in _EVERYWHERE))
+# For whoever looks there a second time: what nobody knows has been told by then.
+DEVELOPMENT_AGAIN = tuple(replace(slot, shared=True) for slot in DEVELOPMENT)
 
 
 def top_of(options: Mapping[str, str]) -> str:

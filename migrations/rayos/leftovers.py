@@ -19,6 +19,7 @@ from .layouts import (
     DESKTOP_LOG,
     DESKTOP_LOGS,
     DEVELOPMENT,
+    DEVELOPMENT_AGAIN,
     DISK_LOG,
     LINUX,
     MACHINE,
@@ -30,7 +31,7 @@ from .layouts import (
     VM_LOGS,
     found,
 )
-from .machines import known_machines, look, named_disks
+from .machines import is_converted, known_machines, look, named_disks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,15 +42,22 @@ _CARRIED = "the registry has what it says, if the disk has that snapshot"
 _DOWNLOADED = "it is downloaded again when it is needed"
 
 
-def plan(state: DiskState) -> Proposal:
-    """Return where the logs go, and what is left."""
+def name(state: DiskState) -> Proposal:
+    """Return what is left, and why."""
     finding = look(state)
     if finding.refusals or finding.running:
-        return Proposal(migration=MIGRATION.id)
-    known = {machine.vm_id for machine in finding.machines} | known_machines(state)
-    moves = [*_top_logs(state, [m.vm_id for m in finding.machines if m.kind == "linux"]), *_machine_logs(state, known)]
+        return Proposal(migration=NO_STATE_HERE.id)
     taken = {machine.disk for machine in finding.machines}
-    return Proposal(migration=MIGRATION.id, operations=tuple(moves), skips=tuple(_left(state, taken)))
+    return Proposal(migration=NO_STATE_HERE.id, skips=tuple(_left(state, taken)))
+
+
+def plan(state: DiskState) -> Proposal:
+    """Return where the logs go, once the machines are where these go to."""
+    if not is_converted(state):
+        return Proposal(migration=MIGRATION.id)
+    known = known_machines(state)
+    desktop = [vm_id for vm_id, kind in known.items() if kind == "linux"]
+    return Proposal(migration=MIGRATION.id, operations=(*_top_logs(state, desktop), *_machine_logs(state, set(known))))
 
 
 def _top_logs(state: DiskState, machines: list[str]) -> Iterator[Move]:
@@ -91,11 +99,22 @@ def _of_table(items: tuple[Item, ...], why: Mapping[str, str]) -> Iterator[Skip]
             yield Skip(path=item.path, reason=Reason.NO_STATE, detail=reason)
 
 
-MIGRATION = Migration(
-    id="rayos-leftovers",
-    summary="Logs move to logs/ and to their machines; what is no state stays, and is named.",
+NO_STATE_HERE = Migration(
+    id="rayos-no-state",
+    summary="What is no state stays, and is named.",
     phase="state",
     reads=DEVELOPMENT,
+    names=named_disks,
+    inputs=INPUTS,
+    targets=(Range(DATA),),
+    after=("rayos-machines",),
+    plan=name,
+)
+MIGRATION = Migration(
+    id="rayos-logs",
+    summary="Logs move to logs/ and to their machines.",
+    phase="rest",
+    reads=DEVELOPMENT_AGAIN,
     names=named_disks,
     inputs=INPUTS,
     writes=(*STATE, *COMPAT),

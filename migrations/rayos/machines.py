@@ -48,6 +48,7 @@ from .layouts import (
     POLICY,
     RUNNING,
     STATE,
+    TOP,
     TPM,
     TPM_RUNNING,
     VM,
@@ -176,6 +177,7 @@ def _slot_of(path: str) -> Slot:
         pattern=re.escape(name),
         kind=(Kind.FILE, Kind.SYMLINK),
         probe=Image.of_file,
+        marks=True,
         shared=True,
     )
 
@@ -200,12 +202,16 @@ def look(state: DiskState) -> Finding:
     _look_for_alpine(state, device, finding)
     for item in found(state, WINDOWS):
         _look_for_windows(state, device, item, finding)
+    windows = [machine for machine in finding.machines if machine.kind == "windows"]
+    if device.tag and windows and not any(machine.snapshot for machine in windows):
+        told = f"no disk has the snapshot {device.tag!r}, so its machine starts anew; what notes that stays"
+        finding.warnings.append(told)
+    _check_source(state, device, finding)
     _check_identities(device, finding)
     finding.refusals += [problem for problem in device.problems if problem.path.endswith(registry.HOST_PLACE)]
     has_work = bool(finding.machines or finding.refusals or device.known.is_foreign)
-    for slot in (RUNNING, MACHINE_RUNNING, TPM_RUNNING):
-        running = [item for item in found(state, slot) if item.used_by]
-        finding.running += [Skip(path=item.path, reason=Reason.IN_USE, detail=item.used_by) for item in running]
+    _look_who_runs(state, finding)
+    _check_disks(state, device, finding)
     if has_work:
         # Where there is nothing to convert machines may run, and what is wrong with the data root's own files is not for us.
         finding.refusals += [problem for problem in device.problems if problem not in finding.refusals]
@@ -221,9 +227,56 @@ def _device(state: DiskState) -> Device:
     return device
 
 
-def known_machines(state: DiskState) -> set[str]:
-    """Return the identities that the data root knows already."""
-    return set(_device(state).known.records)
+def _check_source(state: DiskState, device: Device, finding: Finding) -> None:
+    """Refuse a source that is no development root: nobody would see that nothing came from it."""
+    names = {item.entry.name for item in found(state, TOP)}
+    if device.top and not names & {"linux-guest", "windows-guest"}:
+        detail = "expected a development root with linux-guest or windows-guest, found neither"
+        finding.refusals.append(Skip(path=device.top.rstrip("/"), reason=Reason.MISSING, detail=detail))
+
+
+def _look_who_runs(state: DiskState, finding: Finding) -> None:
+    """A machine runs where a lock is held, and also where only its disk is open."""
+    taken = {path for machine in finding.machines for path in (machine.disk, *(source for source, _, _ in machine.parts))}
+    inside = [item for slot in (DESKTOP, ALPINE, MACHINE, TPM) for item in found(state, slot)]
+    disks = [item for path in taken for item in state.in_slot(f"{_NAMED} {path}")]
+    running = [item for slot in (RUNNING, MACHINE_RUNNING, TPM_RUNNING) for item in found(state, slot)]
+    running += [item for item in (*inside, *disks) if item.path in taken]
+    used = {item.path: item.used_by for item in running if item.used_by}
+    finding.running += [Skip(path=path, reason=Reason.IN_USE, detail=who) for path, who in sorted(used.items())]
+
+
+def _check_disks(state: DiskState, device: Device, finding: Finding) -> None:
+    """Refuse what would give one disk to two machines, or to one that nobody has."""
+    owned = {str(path): vm_id for vm_id, record in device.known.records.items() for path in registry.paths(record).values()}
+    for machine in finding.machines:
+        for path in (machine.disk, *(source for source, _, _ in machine.parts)):
+            if path in owned and owned[path] != machine.vm_id:
+                detail = f"it belongs to {owned[path]} and to {machine.vm_id}"
+                finding.refusals.append(Skip(path=path, reason=Reason.DUPLICATE_IDENTITY, detail=detail))
+            owned[path] = machine.vm_id
+        if machine.disk.removeprefix(device.top) in (registry.HOST_PLACE, registry.PLACE, policy.PLACE):
+            detail = f"{machine.vm_id} has it for its disk, and it is none"
+            finding.refusals.append(Skip(path=machine.disk, reason=Reason.UNEXPECTED_CONTENT, detail=detail))
+    there = {item.entry.name for item in found(state, WINDOWS)} | set(device.known.records)
+    given = [name.removeprefix(WINDOWS_DISK) for name in state.options if name.startswith(WINDOWS_DISK)]
+    for vm_id in given:
+        if vm_id not in there:
+            detail = f"--windows-disk names a disk of {vm_id}, and there is no such machine"
+            finding.refusals.append(Skip(path=f"windows-guest/{vm_id}", reason=Reason.MISSING, detail=detail))
+
+
+def is_converted(state: DiskState) -> bool:
+    """Return whether every machine that is there is one that the data root has."""
+    device, finding = _device(state), look(state)
+    records = device.known.records
+    has_all = all(machine.vm_id in records and _is_its(records[machine.vm_id], machine) for machine in finding.machines)
+    return device.known_file is not None and has_all and not finding.refusals and not finding.running
+
+
+def known_machines(state: DiskState) -> dict[str, str]:
+    """Return identity and kind of the machines that the data root knows already."""
+    return {vm_id: str(record["kind"]) for vm_id, record in _device(state).known.records.items()}
 
 
 def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> None:
@@ -234,13 +287,13 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
         # It was converted already.
         return
     if item is None:
-        is_known = any(path in registry.host_paths(known) for known in device.known.records.values())
-        if host is not None and not leads_out(path) and not is_known:
+        if host is not None and not leads_out(path) and not _is_known_place(device, path):
             detail = f"disk_path names {path}, and nothing is there"
             finding.refusals.append(Skip(path=f"{device.top}{registry.HOST_PLACE}", reason=Reason.MISSING, detail=detail))
         return
     if item.entry.kind is not Kind.FILE:
-        if host is not None:
+        is_link = item.entry.kind is Kind.SYMLINK and _is_known_place(device, path)
+        if host is not None and not is_link:
             detail = f"expected a disk, found a {item.entry.kind.value}"
             finding.refusals.append(Skip(path=item.path, reason=Reason.NOT_A_REGULAR_FILE, detail=detail))
         return
@@ -248,7 +301,8 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
     said = host.policy if host is not None else {}
     devices = {name: config[name] for name in ("mem", "smp") if name in config}
     devices |= {"gpu": config.get("gpu", "virtio"), "input": {name: config.get(name, True) for name in ("keyboard", "mouse")}}
-    limits = {new: config[old] for old, new in (("smp", "cpus"), ("mem", "mem_mib")) if type(config.get(old)) is int}
+    known = (("smp", "cpus"), ("mem", "mem_mib"))
+    limits = {new: config[old] for old, new in known if config.get(old) is not None}
     vm_id = (host.vm_id if host is not None else "") or derived_id("linux", path, image.volume)
     table = {name: said.get(name) is True for name in ("autoboot", "present_on_boot")}
     machine = Machine(
@@ -269,6 +323,11 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
     _take(machine, finding)
     if said.get("networking") is True and not policy.allows_networking(device.policy or {}, "linux"):
         finding.warnings.append(f"RAYOS_POLICY_VIOLATION:networking:the registry wants it for {vm_id}, the policy says off")
+
+
+def _is_known_place(device: Device, path: str) -> bool:
+    """Return whether a disk that lay there is one of the data root by now."""
+    return any(path in registry.host_paths(known) for known in device.known.records.values())
 
 
 def _look_for_alpine(state: DiskState, device: Device, finding: Finding) -> None:
@@ -301,6 +360,17 @@ def _look_for_windows(state: DiskState, device: Device, folder: Item, finding: F
     has_firmware = firmware is not None and firmware.entry.kind is Kind.FILE
     disk = _windows_disk(state, device, vm_id, inside)
     if not has_firmware and not state_files and (disk is None or vm_id in device.known.records):
+        return
+    strange = [item for item in tpm if item not in state_files and item.path not in marks]
+    if strange:
+        # The directory would stay, and in it a new TPM would be made.
+        detail = f"found a {strange[0].entry.kind.value} beside the state of a TPM, so that machine stays as it is"
+        finding.skips.append(Skip(path=strange[0].path, reason=Reason.UNEXPECTED_CONTENT, detail=detail))
+        return
+    if vm_id in device.known.records and not (has_firmware and state_files and disk is not None):
+        detail = f"{vm_id} was converted, and somebody has made this under an old name since; what it has now lies in vm/windows"
+        found_there = firmware.path if has_firmware and firmware is not None else f"{top}{_TPM}" if state_files else folder.path
+        finding.skips.append(Skip(path=found_there, reason=Reason.DUPLICATE_IDENTITY, detail=detail))
         return
     missing = [
         what
@@ -338,8 +408,6 @@ def _look_for_windows(state: DiskState, device: Device, folder: Item, finding: F
         snapshot=device.tag if device.tag in image.snapshots else "",
         storage={"ovmf_vars": f"{folder_path}/ovmf_vars.fd", "tpm_state": f"{folder_path}/{_TPM}"},
     )
-    if device.tag and not machine.snapshot:
-        finding.warnings.append(f"the disk of {vm_id} has no snapshot {device.tag!r}, so it starts anew; what notes that stays")
     _take(machine, finding)
 
 
@@ -399,7 +467,7 @@ def plan(state: DiskState) -> Proposal:
     for machine in finding.machines:
         operations += _take_over(machine, device)
     operations += _registry(finding.machines, device)
-    operations += _policy(finding.machines, device, state)
+    operations += _policy(finding.machines, device, state, finding.warnings)
     has_compat = state.options[compat.OPTION] == "on"
     operations += _host_registry(finding.machines, device, state)
     if has_compat and any(machine.legacy(device.top) for machine in finding.machines):
@@ -424,10 +492,8 @@ def _folders(machines: Iterable[Machine]) -> list[Operation]:
 def _take_over(machine: Machine, device: Device) -> list[Operation]:
     slot = LINUX_VM.name if machine.kind == "linux" else WINDOWS_VM.name
     moves: list[Operation] = []
-    record = device.known.records.get(machine.vm_id)
     if machine.disk.startswith(WINDOWS_DISK):
-        if record is None:
-            moves.append(Copy(source=machine.disk, target=machine.target, slot=slot))
+        moves.append(Copy(source=machine.disk, target=machine.target, slot=slot))
     else:
         moves.append(Move(source=machine.disk, target=machine.target, slot=slot))
     moves += [Move(source=source, target=target, slot=name) for source, target, name in machine.parts]
@@ -448,10 +514,22 @@ def _registry(machines: Iterable[Machine], device: Device) -> list[Operation]:
     return [Rewrite(source=registry.PLACE, target=registry.PLACE, content=content, basis=basis, slot=VM.name)]
 
 
-def _policy(machines: Iterable[Machine], device: Device, state: DiskState) -> list[Operation]:
+def _warn_of_policy(device: Device, machines: Iterable[Machine], places: Mapping[str, str], warnings: list[str]) -> None:
+    """Tell what a policy does not say of machines, since nobody else decides that."""
+    said = device.policy or {}
+    known = {str(path) for record in device.known.records.values() for path in registry.paths(record).values()}
+    kinds = {machine.kind for machine in machines}
+    for key, path in policy.paths(said).items():
+        if key.partition(".")[0] in kinds and path not in {*places, *places.values(), *known}:
+            warnings.append(f"{policy.PLACE}: {key} names {path}, which no machine has")
+    missing = sorted(kind for kind in kinds if kind not in said)
+    warnings += [f"{policy.PLACE} says nothing of {kind} machines, and one was added; it is left to people" for kind in missing]
+
+
+def _policy(machines: Iterable[Machine], device: Device, state: DiskState, warnings: list[str]) -> list[Operation]:
     machines = tuple(machines)
     if device.policy_file is None:
-        wants = {machine.kind: _with_disk(machine) for machine in reversed(machines) if machine.wants}
+        wants = {machine.kind: _with_disk(machine) for machine in sorted(machines, key=_is_usual) if machine.wants}
         has_own = device.top and state.documents[policy.PLACE].content is not None
         content = policy.default(wants)
         return [] if has_own or not machines else [Write(target=policy.PLACE, content=content, slot=POLICY.name)]
@@ -461,11 +539,17 @@ def _policy(machines: Iterable[Machine], device: Device, state: DiskState) -> li
     if windows is not None and windows not in places and new is not None:
         places[windows] = new
     content = policy.moved(device.policy_file.content or b"", places)
+    _warn_of_policy(device, machines, places, warnings)
     source = f"{device.top}{policy.PLACE}"
     if source == policy.PLACE and content == device.policy_file.content:
         return []
     basis = device.policy_file.digest
     return [Rewrite(source=source, target=policy.PLACE, content=content, basis=basis, slot=POLICY.name)]
+
+
+def _is_usual(machine: Machine) -> bool:
+    """Return whether a machine has the identity that the host scripts give, and so is the one that a policy is about."""
+    return machine.vm_id in ("linux-desktop-001", "windows-desktop-001")
 
 
 def _with_disk(machine: Machine) -> dict[str, dict[str, Any]]:

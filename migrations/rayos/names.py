@@ -39,6 +39,11 @@ def leads_out(path: object) -> bool:
     return path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
+def plain(path: str) -> str:
+    """Return a path without what says nothing: a dot for the same place, or a slash at the end."""
+    return path.removeprefix("./").rstrip("/") if not path.startswith("/") else path
+
+
 def beside(old: str, new: str) -> str:
     """Return what a link at one path has to say to lead to another one."""
     return "../" * old.count("/") + new

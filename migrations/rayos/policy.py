@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from .names import NotUnderstoodError, leads_out
+from .names import NotUnderstoodError, leads_out, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +53,10 @@ def read(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise NotUnderstoodError(f"expected TOML, found {error}") from error
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise NotUnderstoodError(f"expected version {VERSION}, found {data.get('version', 'none')}")
+        raise NotUnderstoodError(f"expected version {VERSION}, found {data.get('version', 'none')!r}")
     _check(data, _SCHEMA, "")
+    for problem in violations(data):
+        raise NotUnderstoodError(problem)
     return data
 
 
@@ -75,7 +77,7 @@ def _check(data: Mapping[str, Any], schema: Mapping[str, Any], above: str) -> No
 def paths(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the paths that a policy names, by their key."""
     storage = {machine: data.get(machine, {}).get("storage", {}) for machine, _ in _PATHS}
-    return {f"{machine}.storage.{key}": storage[machine][key] for machine, key in _PATHS if key in storage[machine]}
+    return {f"{machine}.storage.{key}": plain(storage[machine][key]) for machine, key in _PATHS if key in storage[machine]}
 
 
 def strays(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -104,9 +106,9 @@ def moved(content: bytes, places: Mapping[str, str]) -> bytes:
     has_changed = False
     for machine, key in _PATHS:
         storage = document.get(machine, {}).get("storage", {})
-        if storage.get(key) in places:
+        if plain(str(storage.get(key, ""))) in places:
             comment = storage[key].trivia
-            new = tomlkit.item(places[storage[key]])
+            new = tomlkit.item(places[plain(str(storage[key]))])
             new.trivia.comment_ws, new.trivia.comment, new.trivia.trail = comment.comment_ws, comment.comment, comment.trail
             storage[key] = new
             has_changed = True

@@ -22,6 +22,8 @@ PLACE = "vm/registry.json"
 HOST_PLACE = "linux-guest/desktop/vm_registry.json"
 VERSION = 0
 _KINDS = ("linux", "windows")
+# More of processors or MiB than any machine has.
+_LARGEST = 1 << 31
 _SURFACES = {"surfaces", "windows", "focused_window_id", "z_order"}
 _INSTALLER = {"installer_mode", "boot_mode", "kernel_binary_path", "rayos_version", "bootloader_config"}
 
@@ -44,11 +46,25 @@ class Registry(Struct, frozen=True, kw_only=True):
     is_foreign: bool = False
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse what says one thing twice: readers would disagree on which of both counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        message = f"a name twice among {', '.join(name for name, _ in pairs)}"
+        raise ValueError(message)
+    return found
+
+
 def _read(content: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(content.decode("utf-8"))
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise NotUnderstoodError(f"expected JSON, found {error}") from error
+    try:
+        # What JSON does not have, or Unicode, cannot be written again either.
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise NotUnderstoodError(f"expected JSON that others can read, found {error}") from error
     if isinstance(data, dict) and _SURFACES & data.keys():
         message = "expected a registry of machines, found that of the surface bridge"
     elif isinstance(data, list) or (isinstance(data, dict) and _INSTALLER & data.keys()):
@@ -75,15 +91,27 @@ def read_host(content: bytes) -> HostRecord:
         raise NotUnderstoodError("expected the registry of one machine with its disk_path, found none")
     if vm_id != "" and not is_id(vm_id):
         raise NotUnderstoodError(f"expected vm_id to be an identity, found {vm_id!r}")
-    name = data.get("name", "")
-    return HostRecord(
+    record = HostRecord(
         vm_id=vm_id,
-        name=name if isinstance(name, str) else "",
+        name=data.get("name", ""),
         disk_path=path,
         devices=_table(data, "device_config"),
         policy=_table(data, "policy"),
         whole=data,
     )
+    _check(record.devices, {"mem": int, "smp": int, "gpu": str, "keyboard": bool, "mouse": bool})
+    _check(record.policy, {"autoboot": bool, "networking": bool, "present_on_boot": bool})
+    _check(data, {"name": str})
+    return record
+
+
+def _check(table: Mapping[str, Any], wanted: Mapping[str, type]) -> None:
+    for name, kind in wanted.items():
+        value: Any = table.get(name)
+        is_right = type(value) is kind and (not isinstance(value, int) or kind is bool or 0 < value <= _LARGEST)
+        if value is not None and not is_right:
+            said = "a number that a machine can have" if kind is int else f"of type {kind.__name__}"
+            raise NotUnderstoodError(f"expected {name} to be {said}, found {value!r}")
 
 
 def read(content: bytes) -> Registry:
@@ -150,7 +178,7 @@ def host_paths(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the new paths of a record by the old ones under which host scripts look for them; only such as it has itself."""
     said, known = record.get("host_paths"), set(map(str, paths(record).values()))
     pairs = said.items() if isinstance(said, dict) else ()
-    return {old: new for old, new in pairs if not leads_out(old) and new in known}
+    return {old: new for old, new in pairs if not leads_out(old) and isinstance(new, str) and new in known}
 
 
 def written(records: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -165,4 +193,4 @@ def for_host(old: HostRecord | None, vm_id: str, name: str, disk: str) -> bytes:
 
 
 def _as_text(data: object) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode("utf-8")

@@ -65,16 +65,35 @@ def test_together() -> None:
 
 
 def test_nothing_without_the_others() -> None:
-    """Where one cannot go none does, nothing is made for them, and each that stays says which it waits for."""
+    """Where one cannot go the command is refused, by what is in the way."""
     disk = _old(new__x__b=b"somebody else's")
     assert {step.target for step in _plan(disk, Proposal(migration="m", operations=MOVES)).steps} == {"new/x/a", "new/x/list"}
-    plan = _plan(disk, Proposal(migration="m", operations=(*MOVES, Retire(source="old", why="", once_empty=True)), whole=True))
-    assert plan.steps == ()
-    assert [(skip.path, skip.reason) for skip in plan.skips] == [
-        ("old/a", Reason.TARGET_EXISTS),
-        ("old/b", Reason.TARGET_EXISTS),
-    ]
-    assert "together with old/b" in plan.skips[0].detail
+    with pytest.raises(StateRefusedError, match="old/b: new/x/b: new/x/b has other content") as refused:
+        _plan(disk, Proposal(migration="m", operations=(*MOVES, Retire(source="old", why="", once_empty=True)), whole=True))
+    assert refused.value.code == "TargetExists"
+
+
+def test_no_room_for_all() -> None:
+    """Where not all of it fits nothing is converted; alone each is left by name."""
+    disk = ModelDisk.build(
+        {"old/a": b"one", "old/b": b"two", "new/x/c": b""},
+        domains={"": ("plain", False, "disk"), "new": ("other", False, "disk")},
+    )
+    disk.free = 2 << 20
+    disk.scale = 1 << 20
+    assert {skip.reason for skip in _plan(disk, Proposal(migration="m", operations=MOVES)).skips} == {Reason.NO_SPACE}
+    with pytest.raises(StateRefusedError) as refused:
+        _plan(disk, Proposal(migration="m", operations=MOVES, whole=True))
+    assert refused.value.code == "NoSpace"
+
+
+def test_one_source_for_two() -> None:
+    """What is to go to two places goes to the first of them only, and what goes together with that does not go at all."""
+    twice = (MOVES[0], replace(MOVES[0], target="new/y/a"))
+    plan = _plan(_old(), Proposal(migration="m", operations=twice))
+    assert [(skip.path, skip.reason) for skip in plan.skips] == [("old/a", Reason.AMBIGUOUS_VOLUME)]
+    with pytest.raises(StateRefusedError, match="two places"):
+        _plan(_old(), Proposal(migration="m", operations=twice, whole=True))
 
 
 def test_refusals() -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from upgradeconverter.disk.posix import Annexed
 from upgradeconverter.engine.places import EARLIER_JOURNALS, JOURNAL
 from upgradeconverter.engine.recover import about
-from upgradeconverter.errors import BadSettingError, UpgradeConverterError
+from upgradeconverter.errors import AnnexMissingError, BadSettingError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.journal.record import EVERY_KIND
 
@@ -34,7 +37,8 @@ def named(settings: Settings, pack: Pack, disk: PosixDisk, *, goes_back: bool) -
     Raises:
         BadSettingError: the pack has none of that name, or nothing fitting lies there.
     """
-    found = _recorded(disk, is_done_too=goes_back) if pack.annexes else {}
+    recorded = _recorded(disk, is_done_too=goes_back) if pack.annexes else {}
+    found = {name: place.path for name, place in recorded.items() if place.is_there()}
     origin = settings.origins.get("annexes", "")
     for name, path in settings.annexes.items():
         kind, _, key = name.partition(".")
@@ -45,8 +49,35 @@ def named(settings: Settings, pack: Pack, disk: PosixDisk, *, goes_back: bool) -
             wanted = "a name and a path, as ID=PATH" if pack.annexes[kind].each else "one path"
             raise BadSettingError(f"annex {kind}", origin, wanted, f"{key}={path}" if key else path)
         _check_place(name, origin, path, disk.root_path, is_file=pack.annexes[kind].is_file)
+        if name in recorded and not recorded[name].is_at(path) and not pack.annexes[kind].is_file:
+            raise AnnexMissingError(name, recorded[name].path, path)
         found[name] = os.path.realpath(path)
+    for name, path in found.items():
+        if twins := [other for other in found if other != name and found[other] == path]:
+            raise BadSettingError(f"annex {name}", origin, "a place of its own", f"{path}, as {twins[0]}")
     return found
+
+
+class _Recorded(Struct, frozen=True):
+    """Where an annex was, and the inode of the directory that it is, or that holds it: devices get other numbers."""
+
+    path: str
+    inode: int
+    is_file: bool
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.path) if self.is_file else self.path
+
+    def is_there(self) -> bool:
+        """Return whether what was there still is, though a single file may be gone."""
+        return self.is_at(self.folder)
+
+    def is_at(self, folder: str) -> bool:
+        """Return whether a directory is the one that was meant."""
+        with suppress(OSError):
+            return os.stat(folder).st_ino == self.inode
+        return False
 
 
 def _check_place(name: str, origin: str, path: str, root: str, *, is_file: bool) -> None:
@@ -57,13 +88,13 @@ def _check_place(name: str, origin: str, path: str, root: str, *, is_file: bool)
         return
     if not os.path.isdir(place):
         raise BadSettingError(f"annex {name}", origin, "a directory", path)
-    if os.path.commonpath((place, root)) in (place, root):
+    if os.path.commonpath((place, root)) in (place, root) or os.path.samefile(place, root):
         wanted = f"a directory that neither lies in {root} nor holds it; without this, {root} is converted where it is"
         raise BadSettingError(f"annex {name}", origin, wanted, path)
 
 
-def _recorded(disk: PosixDisk, *, is_done_too: bool) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _recorded(disk: PosixDisk, *, is_done_too: bool) -> dict[str, _Recorded]:
+    found: dict[str, Any] = {}
     for place in (*reversed(EARLIER_JOURNALS), JOURNAL) if is_done_too else (JOURNAL,):
         try:
             view = Journal(disk, place).read(repair=False, brief=EVERY_KIND)
@@ -73,7 +104,17 @@ def _recorded(disk: PosixDisk, *, is_done_too: bool) -> dict[str, str]:
         for transaction in view.transactions:
             if is_done_too or transaction.is_open or transaction.is_waiting:
                 found |= about(transaction).get("annexes", {})
-    return {name: path for name, path in found.items() if os.path.exists(path)}
+    return {name: _Recorded(each["path"], each["inode"], each["is_file"]) for name, each in found.items()}
+
+
+def record(paths: Mapping[str, str], pack: Pack) -> dict[str, dict[str, Any]]:
+    """Return what the journal is to know of annexes."""
+    found = {}
+    for name, path in paths.items():
+        is_file = pack.annexes[name.partition(".")[0]].is_file
+        folder = os.path.dirname(path) if is_file else path
+        found[name] = {"path": path, "inode": os.stat(folder).st_ino, "is_file": is_file}
+    return found
 
 
 def annexed(paths: Mapping[str, str], pack: Pack, root: str) -> tuple[dict[str, Annexed], dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from upgradeconverter.engine.run import Run, make_engine_folder
 from upgradeconverter.engine.takeback import foresee_taking_back, take_back
 from upgradeconverter.engine.usage import usage as rooms
 from upgradeconverter.engine.verify import deviations, set_aside, unfinished, vault_problem
-from upgradeconverter.errors import EXIT_DEVIATIONS, StateRefusedError, TrialLostError
+from upgradeconverter.errors import EXIT_DEVIATIONS, StateRefusedError, TrialLostError, UpgradeConverterError
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.model.outcome import Outcome
 
@@ -115,7 +115,7 @@ def status(context: Context) -> None:
             "vault": disk.vault_state(session.pack.vault) if session.pack.vault else "not used",
             "open transactions": [f"{t.txid} after {t.last.value}" for t in view.open],
             "waiting for confirmation": sorted(pending_sources(view)),
-            "set aside": list(set_aside(disk, session.pack.vault)),
+            "set aside": list(set_aside(disk, ("", session.pack.vault, *session.annexed.values()))),
         },
     )
     if is_trial_lost(disk, view):
@@ -161,6 +161,18 @@ def confirm(context: Context) -> None:
         return
     with context.acting() as run:
         confirm_trial(run)
+        _tell_what_is_left(run)
+
+
+def _tell_what_is_left(run: Run) -> None:
+    """Say whether there is more to do now that the old layout has made room for it."""
+    if not run.all_results:
+        return
+    session = replace(run.session, pending=frozenset())
+    with suppress(UpgradeConverterError, OSError):
+        plans = [session.make_plan(phase.name) for phase in session.pack.phases if session.vault_problem(phase) is None]
+        if number := sum(len(plan.steps) for plan in plans):
+            run.report.warn(f"{number} steps can only be done now: start the program once more to have all of the new layout")
 
 
 def rollback(context: Context) -> None:
@@ -183,7 +195,9 @@ def history(context: Context) -> None:
 def usage(context: Context) -> None:
     """Show how much room state takes, by agent and place."""
     run = context.looking()
-    audit(run, context.report.phase)
+    # What forbids to convert anything takes its room as well.
+    with suppress(StateRefusedError):
+        audit(run, context.report.phase)
     skips = tuple(skip for plan in run.plans.values() for skip in plan.skips)
     rows = rooms(run.session, skips)
     report = context.report

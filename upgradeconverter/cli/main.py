@@ -160,7 +160,7 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             release_file=release_file,
             config=preflight.signature(settings.file),
             trial=Trial() if settings.trial or _is_to_be_kept(places, pack) else None,
-            annexes=places,
+            annexes=annexes.record(places, pack),
             annexed=where,
             outside=_outside(settings, pack, opened),
             options=_options(settings, pack),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from upgradeconverter.engine.convert import plan_overtaken
-from upgradeconverter.engine.overtaken import pending_sources, sources_of
+from upgradeconverter.engine.overtaken import diverged_from_others, pending_sources, sources_of
 from upgradeconverter.engine.places import JOURNAL, WAITING
 from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import (
@@ -138,3 +138,5 @@ def _check_not_overtaken(run: Run, view: JournalView) -> None:
         if overtaken.steps:
             sources = (path for paths in sources_of(view, overtaken).values() for path in paths)
             raise TrialOvertakenError(tuple(sources))
+        if parted := diverged_from_others(view, overtaken):
+            raise TrialOvertakenError(parted)

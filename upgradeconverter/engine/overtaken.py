@@ -132,6 +132,13 @@ def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> 
     return replace(plan, waves=waves, skips=(*plan.skips, *skips))
 
 
+def diverged_from_others(view: JournalView, plan: Plan) -> tuple[str, ...]:
+    """Return the sources that have diverged and stay, although others went over together with them."""
+    stays = {skip.path for skip in plan.skips if skip.reason is Reason.DIVERGED}
+    groups = (group for transaction in view.waiting for group in _groups(view, transaction) if len(group.copies) > 1)
+    return tuple(step.source or "" for group in groups for step in group.copies if step.source in stays)
+
+
 def merged(plan: Plan, overtaken: Plan, view: JournalView) -> Plan:
     """Return a plan in which what is out of date makes way in the transaction, and the group, that converts it anew."""
     if not overtaken.steps:

@@ -133,7 +133,7 @@ def taken_with(group: tuple[Step, ...], names: Collection[str]) -> tuple[Step, .
 def only_copies(group: Iterable[Step]) -> tuple[Step, ...]:
     """Return which steps of a trial's group have given something a new name, or else have found it there already."""
     group = tuple(group)
-    copies = tuple(step for step in group if step.shape is Shape.COPY)
+    copies = tuple(step for step in group if step.shape is Shape.COPY or (step.operation == "Copy" and step.source is not None))
     return copies or tuple(step for step in group if is_duplicate(step))
 
 

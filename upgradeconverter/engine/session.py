@@ -23,7 +23,6 @@ from upgradeconverter.errors import (
     EngineFolderError,
     OtherPackError,
     PackDamagedError,
-    StateRefusedError,
     UnknownLayoutError,
     UnknownReleaseError,
     UpgradeConverterError,
@@ -33,11 +32,12 @@ from upgradeconverter.errors import (
 )
 from upgradeconverter.model.entry import Kind
 from upgradeconverter.model.operation import Skip
-from upgradeconverter.model.outcome import CATALOGUE, Reason
+from upgradeconverter.model.outcome import Reason
 from upgradeconverter.packs.api import Checkpoint, DiskState, Document, Input, Migration, Pack, Phase, Proposal, Slot
 from upgradeconverter.planning.chain import chain, ended
 from upgradeconverter.planning.compose import Composition
 from upgradeconverter.planning.planner import plan
+from upgradeconverter.planning.refusing import refused_by
 from upgradeconverter.planning.scan import places, read_document, read_folder, scan
 from upgradeconverter.planning.survey import survey
 
@@ -75,7 +75,7 @@ class Session(Struct, frozen=True, kw_only=True):
         leaving: what is going to be put away before anything is planned.
         outside: directories outside of the root by name; one without a disk is not there.
         options: what was chosen of the pack's options.
-        annexes: absolute paths of the annexes that are part of the disk, by name.
+        annexes: what the journal is to know of the annexes that are part of the disk, by name.
         annexed: where in the disk each annex is, by name.
         decoded: the checkpoint of this start, by the documents and the options that it was made of.
         is_lasting: whether the next start will be told the same, without anybody saying so.
@@ -94,7 +94,7 @@ class Session(Struct, frozen=True, kw_only=True):
     leaving: tuple[Step, ...] = ()
     outside: Mapping[str, Outside] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
-    annexes: Mapping[str, str] = field(default_factory=dict)
+    annexes: Mapping[str, object] = field(default_factory=dict)
     annexed: Mapping[str, str] = field(default_factory=dict)
     is_lasting: bool = True
     decoded: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict)
@@ -244,8 +244,7 @@ class Session(Struct, frozen=True, kw_only=True):
             found.extend(self._propose(migration, checkpoint, composition))
         proposals = composition.proposals
         if refusals := tuple(skip for proposal in proposals for skip in proposal.refusals):
-            told = tuple((skip.path, skip.reason.value, skip.detail) for skip in refusals)
-            raise StateRefusedError(told, CATALOGUE[refusals[0].reason][1])
+            raise refused_by(refusals)
         names = ", ".join(proposal.migration for proposal in proposals)
         for migration in ended(self.pack.migrations, self.pack.order, label, phase):
             with self._blaming(migration.id):

@@ -69,9 +69,9 @@ def _way(step: Step) -> str:
     return f"({step.operation} to {step.target})" if step.target is not None else f"({step.operation})"
 
 
-def set_aside(disk: Disk, vault: str | None) -> tuple[str, ...]:
-    """Return what earlier runs set aside because nobody could say that it is wanted."""
-    folders = [f"{folder_of(home)}/{QUARANTINE}" for home in ("", vault) if home is not None]
+def set_aside(disk: Disk, homes: Iterable[str | None]) -> tuple[str, ...]:
+    """Return what earlier runs set aside in domains because nobody could say that it is wanted."""
+    folders = [f"{folder_of(home)}/{QUARANTINE}" for home in homes if home is not None]
     return tuple(entry.path for folder in folders if disk.find(folder) is not None for entry in disk.entries(folder))
 
 

@@ -60,6 +60,8 @@ class Draft(Struct):
         made: directories that are planned, with the domain that they will lie in.
         at_once: sources that a trial gives up at once, since there is no room for both.
         pending: sources that wait for a trial to be confirmed.
+        whole: groups that are carried out, or nothing is.
+        taken: sources that move to one place already, with their group.
     """
 
     facts: Facts
@@ -77,6 +79,8 @@ class Draft(Struct):
     trial: bool = False
     at_once: frozenset[str] = frozenset()
     pending: frozenset[str] = frozenset()
+    whole: set[int] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)
     _changes: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
     _given: dict[tuple[object, ...], Attributes] = field(default_factory=dict)
     _places: dict[str, tuple[Slot, Access]] = field(default_factory=dict)
@@ -89,6 +93,12 @@ class Draft(Struct):
     def claim(self, target: str, source: str, group: int) -> None:
         """Note who gets a name; an empty source where something is made."""
         self._set(self.claimed, target, (source, group))
+
+    def take(self, source: str) -> None:
+        """Note that a source moves; CannotError where it goes elsewhere already."""
+        if source in self.taken:
+            raise CannotError(source, Reason.AMBIGUOUS_VOLUME, "it is to go to two places")
+        self._set(self.taken, source, self.group)
 
     def note_made(self, path: str, domain: Domain) -> None:
         """Note that a directory is planned."""

@@ -34,10 +34,14 @@ _INODE_RESERVE = 16
 
 
 class Fitting(Struct, frozen=True, kw_only=True):
-    """What fits, in the order in which it is to be carried out, what does not, and what the fullest moment needs."""
+    """What fits, in the order in which it is to be carried out, what does not, and what the fullest moment needs.
+
+    `left_out` are the groups of what does not.
+    """
 
     waves: tuple[Wave, ...]
     short: tuple[Skip, ...]
+    left_out: frozenset[int]
     needs: tuple[Need, ...]
 
 
@@ -198,6 +202,7 @@ def fit(planned: Iterable[Step], facts: Facts, trial: Trial | None = None) -> Fi
     return Fitting(
         waves=tuple(_wave(wave, facts, trial=is_trial) for wave, is_trial in laid),
         short=tuple(skip for group, problem in (*short, *shorter) for skip in _too_big(group, problem)),
+        left_out=frozenset(group[0].group for group, _ in (*short, *shorter)),
         needs=room.needs() if laid else (),
     )
 

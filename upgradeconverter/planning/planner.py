@@ -38,6 +38,7 @@ from upgradeconverter.planning.draft import CannotError, Draft, check_name
 from upgradeconverter.planning.facts import Facts, above, attributes_of
 from upgradeconverter.planning.fitting import fit
 from upgradeconverter.planning.losses import losses, parted, refusal
+from upgradeconverter.planning.refusing import refused_by
 from upgradeconverter.planning.rewriting import rewrite, write_beside
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def plan(
     trial: Trial | None = None,
     pending: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Return the plan that carries out the proposals.
+    """Return the plan that carries out the proposals; StateRefusedError where one that is whole cannot be carried out.
 
     Agents without (uid, gid) are root; `found` are the skips of the scan; without `may_rename` everything is copied; with a
     `trial` sources stay until it is confirmed; `pending` are sources that wait for that already.
@@ -78,6 +79,9 @@ def plan(
     warnings += _take_in(draft, proposals)
     draft.skips.extend(_strangers(draft, found))
     fitting = fit(draft.steps, draft.facts, trial)
+    if draft.whole & fitting.left_out:
+        # Half of what only makes sense as a whole helps nobody.
+        raise refused_by(fitting.short or (Skip(path="", reason=Reason.NO_SPACE, detail="there is no room for what is made"),))
     # What waits for a trial to be confirmed is in nobody's way, whatever became of it.
     left = (skip for skip in (*found, *draft.skips, *fitting.short) if skip.path not in pending)
     skips = sorted(left, key=lambda skip: (os.fsencode(skip.path), skip.reason))
@@ -100,44 +104,37 @@ def _take_in(draft: Draft, proposals: Iterable[Proposal]) -> tuple[str, ...]:
         draft.skips.extend(proposal.skips)
         warnings += proposal.warnings
         if proposal.whole:
-            _add_together(draft, proposal.migration, proposal.operations)
-        else:
+            draft.begin()
+            draft.whole.add(draft.group)
             for operation in proposal.operations:
-                _add_together(draft, proposal.migration, (operation,))
+                if problem := _add_operation(draft, proposal.migration, operation):
+                    raise refused_by((problem,))
+            continue
+        for operation in proposal.operations:
+            mark = draft.begin()
+            if problem := _add_operation(draft, proposal.migration, operation):
+                draft.take_back(mark)
+                draft.skips.append(problem)
     return warnings
 
 
-def _add_together(draft: Draft, migration: str, operations: tuple[Operation, ...]) -> None:
-    """Plan operations as one group, or leave all of them; what one of them waits for, all wait for."""
-    wanted = [operation for operation in operations if not _waits(draft, operation)]
-    mark = draft.begin()
-    for operation in wanted:
-        base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
-        try:
-            check_name(getattr(operation, "target", None) or "")
-            _lower(draft, base, operation)
-        except CannotError as cannot:
-            draft.take_back(mark)
-            skip = _named_by_source(operation, cannot.skip)
-            draft.skips += [skip, *(_follows(each, skip) for each in wanted if _stays_with(each, operation))]
-            return
+def _add_operation(draft: Draft, migration: str, operation: Operation) -> Skip | None:
+    """Add an operation to the open group; returns why it cannot be carried out."""
+    if _waits(draft, operation):
+        return None
+    base = Step(number=0, group=draft.group, migration=migration, operation=type(operation).__name__, shape=Shape.RENAME)
+    try:
+        check_name(getattr(operation, "target", None) or "")
+        _lower(draft, base, operation)
+    except CannotError as cannot:
+        return _named_by_source(operation, cannot.skip)
+    return None
 
 
 def _waits(draft: Draft, operation: Operation) -> bool:
     """Return whether what an operation takes waits for a trial to be confirmed."""
     is_once_empty = isinstance(operation, Retire) and operation.once_empty
     return getattr(operation, "source", None) in draft.pending and not is_once_empty
-
-
-def _stays_with(operation: Operation, cause: Operation) -> bool:
-    """Return whether something of somebody's stays where it is because another operation cannot be carried out."""
-    is_once_empty = isinstance(operation, Retire) and operation.once_empty
-    return operation is not cause and getattr(operation, "source", None) is not None and not is_once_empty
-
-
-def _follows(operation: Operation, skip: Skip) -> Skip:
-    detail = f"it goes together with {skip.path}, which stays: {skip.detail}"
-    return Skip(path=operation.source, reason=skip.reason, detail=detail, rival=skip.path)  # type: ignore[union-attr]
 
 
 def _named_by_source(operation: Operation, skip: Skip) -> Skip:
@@ -152,6 +149,7 @@ def _named_by_source(operation: Operation, skip: Skip) -> Skip:
 
 
 def _move(draft: Draft, base: Step, operation: Move) -> None:
+    draft.take(operation.source)
     entry = draft.source_entry(operation.source)
     rival = draft.claimed.get(operation.target)
     at_target = draft.facts.entries.get(operation.target)

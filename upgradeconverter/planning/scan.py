@@ -25,6 +25,8 @@ MISSING, LOCKED = "missing", "locked"
 _SHORT = 8
 # Bytes that a probe gets at once, at most.
 _MOST = 1 << 20
+# No file has anything behind that (off_t).
+_FARTHEST = (1 << 63) - _MOST
 _NO_GISTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -128,7 +130,10 @@ def _recognise(disk: Disk, slot: Slot, entry: Entry) -> Item | Skip:
 
 
 def _parts_of(disk: Disk, path: str) -> Part:
-    return lambda start, size: disk.part(path, start, min(size, _MOST))
+    def part(start: int, size: int) -> bytes:
+        return disk.part(path, start, min(size, _MOST)) if 0 <= start < _FARTHEST and size > 0 else b""
+
+    return part
 
 
 def read_document(disk: Disk, path: str, limit: int) -> Document:

@@ -1,0 +1,292 @@
+"""What people, old programs and damaged files do to a RayOS root, each on a real directory: a machine never loses what is its."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.packs.test_rayos_files import ext4, qcow2
+from tests.support.olddisk import checked, write
+from upgradeconverter.errors import EXIT_DONE, EXIT_REFUSED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DISK, REGISTRY = "linux-guest/desktop/desktop-rootfs.ext4", "linux-guest/desktop/vm_registry.json"
+WINDOWS = "windows-guest/windows-desktop-001"
+HOST = {"vm_id": "linux-desktop-001", "name": "Desk", "disk_path": DISK, "device_config": {"mem": 4096, "smp": 2}}
+
+
+def _windows(root: Path, vm_id: str = "windows-desktop-001", *, disk: bytes | None = None) -> None:
+    folder = root / "windows-guest" / vm_id
+    write(folder / "OVMF_VARS.fd", b"firmware of " + vm_id.encode())
+    write(folder / "tpm/tpm2-00.permall", b"tpm of " + vm_id.encode())
+    if disk is not None:
+        write(folder / "windows.qcow2", disk)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a root with a Linux and a Windows machine."""
+    top = tmp_path / "build"
+    write(top / REGISTRY, json.dumps(HOST).encode())
+    write(top / DISK, ext4())
+    _windows(top, disk=qcow2())
+    write(top / "serial-boot.log", b"booted")
+    return top
+
+
+def _rayos(root: Path, *words: str) -> dict[str, Any]:
+    return checked(*words, "-p", str(root), "--pack", "rayos")[1]
+
+
+def _times(root: Path) -> dict[Path, int]:
+    return {path: path.lstat().st_mtime_ns for path in root.rglob("*") if ".upgradeconverter" not in path.parts}
+
+
+def _refused(root: Path, code: str, *words: str) -> str:
+    """See that a start is refused with nothing changed; returns what it says."""
+    before = _times(root)
+    document = _rayos(root, *words)
+    assert (document["exit_status"], document["error"]["code"]) == (EXIT_REFUSED, code)
+    assert _times(root) == before
+    assert _rayos(root, *words)["error"]["code"] == code
+    return str(document["error"]["message"])
+
+
+def _records(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "vm/registry.json").read_bytes())["vms"]
+    return found
+
+
+def test_disk_of_another_machine(root: Path) -> None:
+    """A disk that one machine has is given to no other one, however it is named."""
+    assert _rayos(root)["outcome"] == "done"
+    _windows(root, "win2")
+    disk = root / _records(root)["windows-desktop-001"]["storage"]["disk"]
+    assert "windows-desktop-001" in _refused(root, "DuplicateIdentity", "--windows-disk", f"win2={disk}")
+
+
+@pytest.mark.parametrize("path", [DISK, f"{WINDOWS}/OVMF_VARS.fd", REGISTRY])
+def test_one_file_for_two(root: Path, path: str) -> None:
+    """What is a disk, firmware or the registry of something is nobody's disk besides."""
+    words = ("--windows-disk", f"windows-desktop-001={root}/{path}")
+    assert _rayos(root, "plan", *words)["exit_status"] == EXIT_REFUSED
+    write(root / REGISTRY, json.dumps(HOST | {"disk_path": path}).encode())
+    if path != DISK:
+        assert _rayos(root, "plan")["exit_status"] == EXIT_REFUSED
+
+
+def test_same_file_for_two_names(root: Path) -> None:
+    """One file outside of the root is not taken for two machines."""
+    write(root.parent / "win.qcow2", qcow2())
+    _windows(root, "win2")
+    words = [word for vm_id in ("win2", "windows-desktop-001") for word in ("--windows-disk", f"{vm_id}={root.parent}/win.qcow2")]
+    assert _rayos(root, *words)["error"]["code"] == "BadSetting"
+
+
+def test_identity_that_nobody_has(root: Path) -> None:
+    """A disk for a machine that is not there is a mistake, and not passed over."""
+    write(root.parent / "win.qcow2", qcow2())
+    assert "windows-dsektop" in _refused(root, "Missing", "--windows-disk", f"windows-dsektop={root.parent}/win.qcow2")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_tpm_that_cannot_go_as_a_whole(root: Path, kind: str) -> None:
+    """A directory that would stay keeps its machine where it is: in what is left a new TPM would be made."""
+    strange = root / WINDOWS / "tpm/strange"
+    os.mkfifo(strange) if kind == "fifo" else strange.symlink_to("/x")
+    document = _rayos(root)
+    assert (f"{WINDOWS}/tpm/strange", "UnexpectedContent") in [(skip["path"], skip["reason"]) for skip in document["skipped"]]
+    assert (root / WINDOWS / "tpm/tpm2-00.permall").exists()
+    assert list(_records(root)) == ["linux-desktop-001"]
+
+
+@pytest.mark.parametrize("lock", [fcntl.F_OFD_SETLK, None])
+def test_disk_that_is_open(root: Path, lock: int | None) -> None:
+    """A machine runs where its disk is open, also when nothing else tells of it."""
+    child = os.fork()
+    if child == 0:
+        fd = os.open(root / DISK, os.O_RDWR)
+        if lock is not None:
+            fcntl.fcntl(fd, lock, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 100, 1, 0))
+        os.open(root.parent / "ready", os.O_CREAT)
+        time.sleep(60)
+        os._exit(0)
+    try:
+        while not (root.parent / "ready").exists():
+            pass
+        _refused(root, "InUse")
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert _rayos(root)["outcome"] == "done"
+
+
+def test_links_after_a_trial(root: Path) -> None:
+    """Who confirms is told that there is more to do, and the next start does it."""
+    _rayos(root, "--trial")
+    assert any("only be done now" in warning for warning in _rayos(root, "confirm")["warnings"])
+    assert not (root / DISK).is_symlink()
+    _rayos(root)
+    assert (root / DISK).is_symlink()
+    assert (root / WINDOWS / "tpm").is_symlink()
+
+
+def test_all_or_nothing(root: Path) -> None:
+    """Where a disk cannot move nothing does, logs neither, and the root is not taken for converted."""
+    write(root / "vm/linux/linux-desktop-001/rootfs.ext4", b"another one")
+    _refused(root, "TargetExists")
+    assert _rayos(root, "status")["details"]["carries layout"] == "dev"
+    assert any("expected a registry" in each for each in _rayos(root, "verify")["details"]["deviations"])
+
+
+def test_host_scripts_write_their_registry_again(root: Path) -> None:
+    """A registry with the old path is right as long as the link leads to the disk."""
+    _rayos(root)
+    write(root / REGISTRY, json.dumps(HOST).encode())
+    assert _rayos(root)["error"] is None
+    assert _rayos(root, "verify")["details"]["deviations"] == []
+
+
+def test_compat_comes_back(root: Path) -> None:
+    """Who wants host scripts to work again gets links and registry, without which they would make a new disk."""
+    _rayos(root, "--no-compat")
+    assert not (root / REGISTRY).exists()
+    _rayos(root)
+    assert json.loads((root / REGISTRY).read_bytes())["disk_path"] == "vm/linux/linux-desktop-001/rootfs.ext4"
+    assert (root / DISK).is_symlink()
+
+
+def test_new_tpm_under_the_old_name(root: Path) -> None:
+    """What somebody makes in the place of a link is named as what it is."""
+    _rayos(root)
+    (root / WINDOWS / "tpm").unlink()
+    write(root / WINDOWS / "tpm/tpm2-00.permall", b"a new one")
+    assert (f"{WINDOWS}/tpm", "DuplicateIdentity") in [(skip["path"], skip["reason"]) for skip in _rayos(root)["skipped"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "\ud800x"},
+        {"disk_path": "\ud800/x"},
+        {"device_config": {"mem": float("nan")}},
+        {"device_config": {"smp": float("inf")}},
+        {"device_config": {"mem": -3}},
+        {"device_config": {"mem": 10**30}},
+        {"device_config": {"mem": "much"}},
+        {"policy": {"networking": "yes"}},
+        {"name": 7},
+    ],
+)
+def test_registry_that_nobody_could_read(root: Path, change: dict[str, Any]) -> None:
+    """Nothing is written that others cannot read: what is no JSON, no Unicode or no number is refused."""
+    write(root / REGISTRY, json.dumps(HOST | change).encode())
+    _refused(root, "ConfigurationUnknown")
+
+
+def test_name_twice(root: Path) -> None:
+    """A registry that says one thing twice is refused."""
+    write(root / REGISTRY, b'{"vm_id": "a", "vm_id": "b", "disk_path": "x"}')
+    _refused(root, "ConfigurationUnknown")
+
+
+@pytest.mark.parametrize("at", [8, 64])
+def test_offsets_that_no_file_has(root: Path, at: int) -> None:
+    """An image whose header leads nowhere is damaged, and one that nobody uses is in nobody's way."""
+    damaged = bytearray(qcow2("one"))
+    damaged[at : at + 8], damaged[16:20] = b"\xff" * 8, b"\0\0\0\x0a"
+    write(root / "linux-guest/desktop/old.qcow2", bytes(damaged))
+    assert _rayos(root)["outcome"] == "done"
+    write(root / "vm/windows/windows-desktop-001/disk.qcow2", bytes(damaged))
+    assert _rayos(root, "verify")["error"] is None
+
+
+@pytest.mark.parametrize("said", [["a"], "a", 7, {"x": ["a"]}, {"../x": "vm/linux/linux-desktop-001/rootfs.ext4"}])
+def test_host_paths_that_lie(root: Path, said: object) -> None:
+    """What a registry says of old names is believed only where it is one of its own paths, and lies in the root."""
+    _rayos(root)
+    whole = json.loads((root / "vm/registry.json").read_bytes())
+    whole["vms"]["linux-desktop-001"]["host_paths"] = said
+    write(root / "vm/registry.json", json.dumps(whole).encode())
+    assert _rayos(root)["error"] is None
+    assert not (root.parent / "x").is_symlink()
+
+
+def test_policy_of_a_disk_that_nobody_has(root: Path) -> None:
+    """A policy that names another disk than the registry is told at once, and by `verify`."""
+    write(root / "policy/rayos-policy.toml", b"version = 0\n[linux.storage]\nroot_disk = 'linux-guest/other.ext4'\n")
+    assert any("linux.storage.root_disk" in warning for warning in _rayos(root)["warnings"])
+    assert any("linux.storage.root_disk" in each for each in _rayos(root, "verify")["details"]["deviations"])
+
+
+def test_paths_that_say_the_same(root: Path) -> None:
+    """A dot or a slash more changes nothing."""
+    text = f"version = 0\n[linux.storage]\nroot_disk = './{DISK}'\n[windows.storage]\nvtpm_state_dir = '{WINDOWS}/tpm/'\n"
+    write(root / "policy/rayos-policy.toml", text.encode())
+    assert _rayos(root)["outcome"] == "done"
+    new = (root / "policy/rayos-policy.toml").read_text(encoding="utf-8")
+    assert "vm/linux/linux-desktop-001/rootfs.ext4" in new
+    assert "vm/windows/windows-desktop-001/tpm" in new
+
+
+def test_machine_that_comes_later(root: Path) -> None:
+    """A policy says nothing of a machine that is added; that is told, and left to people."""
+    (root / WINDOWS / "windows.qcow2").rename(root.parent / "win.qcow2")
+    _rayos(root)
+    document = _rayos(root, "--windows-disk", f"windows-desktop-001={root.parent}/win.qcow2")
+    assert document["outcome"] == "done"
+    assert sorted(_records(root)) == ["linux-desktop-001", "windows-desktop-001"]
+    assert document["exit_status"] == EXIT_DONE
+
+
+def test_source_that_is_none(root: Path) -> None:
+    """A directory that is no development root is refused."""
+    (root.parent / "data").mkdir()
+    (root.parent / "other").mkdir()
+    _refused(root.parent / "data", "Missing", "--source", str(root.parent / "other"))
+
+
+def test_another_source_while_one_waits(root: Path) -> None:
+    """What waits was made of one source; another one is not mixed with it, nor an empty directory under its name."""
+    data = root.parent / "data"
+    data.mkdir()
+    assert _rayos(data, "--source", str(root))["outcome"] == "done"
+    os.rename(root, root.parent / "other")
+    root.mkdir()
+    assert _rayos(data, "confirm")["error"]["code"] == "AnnexMissing"
+    assert _rayos(data, "--source", str(root))["error"]["code"] == "AnnexMissing"
+    assert _rayos(data, "confirm", "--source", str(root.parent / "other"))["outcome"] == "done"
+
+
+def test_disk_elsewhere_changes_while_it_waits(root: Path) -> None:
+    """What the old system wrote to a disk that was copied is not forgotten: it is copied anew."""
+    data, disk = root.parent / "data", root.parent / "win.qcow2"
+    data.mkdir()
+    (root / WINDOWS / "windows.qcow2").rename(disk)
+    words = ("--source", str(root), "--windows-disk", f"windows-desktop-001={disk}")
+    assert _rayos(data, *words)["outcome"] == "done"
+    with open(disk, "ab") as stream:
+        stream.write(b"written by the old system")
+    assert _rayos(data, "confirm")["error"]["code"] == "TrialOvertaken"
+    assert _rayos(data, *words)["outcome"] == "done"
+    assert _rayos(data, "confirm")["outcome"] == "done"
+    assert (data / "vm/windows/windows-desktop-001/disk.qcow2").read_bytes() == disk.read_bytes()
+
+
+def test_disk_elsewhere_is_gone(root: Path) -> None:
+    """What was copied is needed for nothing any more."""
+    data, disk = root.parent / "data", root.parent / "win.qcow2"
+    data.mkdir()
+    (root / WINDOWS / "windows.qcow2").rename(disk)
+    _rayos(data, "--source", str(root), "--windows-disk", f"windows-desktop-001={disk}")
+    disk.unlink()
+    assert _rayos(data, "confirm")["outcome"] == "done"
+    assert (data / "vm/windows/windows-desktop-001/disk.qcow2").exists()

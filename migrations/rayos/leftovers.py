@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.packs.api import DiskState, Kind, Migration, Move, Proposal, Range, Reason, Skip
 
 from .device import INPUTS
+from .finding import is_converted, known_machines, look, named_disks
 from .layouts import (
     ALPINE,
     BOOT_LOG,
@@ -31,7 +32,6 @@ from .layouts import (
     VM_LOGS,
     found,
 )
-from .machines import is_converted, known_machines, look, named_disks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

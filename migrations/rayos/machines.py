@@ -8,457 +8,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct, field
-
 from upgradeconverter.packs.api import (
     Copy,
     DiskState,
     EnsureDirectory,
-    Kind,
     Migration,
     Move,
     Proposal,
     Range,
-    Reason,
     Retire,
     Rewrite,
-    Skip,
-    Slot,
     Write,
-    Zone,
 )
 
 from . import compat, policy, registry
 from .device import INPUTS, Device
-from .images import QCOW2, Image
+from .finding import ALPINE_DISK, WINDOWS_DISK, device_of, look, named_disks
 from .layouts import (
-    ALPINE,
     BOOT,
     BOOT_LOGS,
     COMPAT,
     CRASH,
     DATA,
-    DESKTOP,
     DESKTOP_LOGS,
     DEVELOPMENT,
     LINUX_VM,
     LOGS,
-    MACHINE,
-    MACHINE_RUNNING,
     POLICY,
-    RUNNING,
     STATE,
-    TOP,
-    TPM,
-    TPM_RUNNING,
     VM,
     VM_LOGS,
-    VM_TPM,
-    WINDOWS,
     WINDOWS_VM,
-    found,
-    top_of,
 )
-from .names import NotUnderstoodError, derived_id, leads_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from upgradeconverter.packs.api import Document, Item, Operation
+    from upgradeconverter.packs.api import Operation
 
-DESKTOP_DISK = "linux-guest/desktop/desktop-rootfs.ext4"
-ALPINE_DISK = "linux-guest/alpine-iso/alpine-persist.qcow2"
-WINDOWS_DISK = "windows-disk."
-_NAMED = "named disks"
-_FIRMWARE, _TPM = "OVMF_VARS.fd", "tpm"
-
-
-class Machine(Struct, frozen=True, kw_only=True):
-    """One machine of the development root.
-
-    Attributes:
-        image: what its disk tells; `size` is that of the file in bytes.
-        disk: where the disk lies; `old` is the name by which host scripts know it, empty where they know none.
-        parts: what else goes with it, and where to.
-        leftovers: what keeps an emptied directory, and is kept aside.
-        emptied: directories of its TPM that nothing is left in.
-        wants: what its registry said of the policy, by table.
-    """
-
-    vm_id: str
-    kind: str
-    name: str
-    image: Image
-    size: int
-    disk: str
-    old: str
-    devices: Mapping[str, Any]
-    parts: tuple[tuple[str, str, str], ...] = ()
-    leftovers: tuple[str, ...] = ()
-    emptied: tuple[str, ...] = ()
-    wants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    snapshot: str = ""
-    storage: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> str:
-        """Where it lies in the data root."""
-        return f"vm/{self.kind}/{self.vm_id}"
-
-    @property
-    def target(self) -> str:
-        """Where its disk lies in the data root."""
-        if self.image.format == QCOW2:
-            return f"{self.folder}/disk.qcow2"
-        return f"{self.folder}/rootfs.ext4" if self.image.filesystem else f"{self.folder}/disk.raw"
-
-    def legacy(self, top: str) -> dict[str, str]:
-        """Return the new paths by the old ones that host scripts know."""
-        moved = {source: target for source, target, _ in self.parts if "/tpm/" not in source}
-        moved |= dict.fromkeys(self.emptied, f"{self.folder}/{_TPM}")
-        known = {source.removeprefix(top): target for source, target in moved.items()}
-        return known | ({self.old: self.target} if self.old else {})
-
-    def record(self, top: str) -> dict[str, Any]:
-        """Return its record in the registry of the data root."""
-        storage = {"disk": self.target, "format": self.image.format, "size": self.image.size or self.size, **self.storage}
-        made: dict[str, Any] = {"vm_id": self.vm_id, "kind": self.kind, "name": self.name, "storage": storage}
-        made |= {"devices": dict(self.devices), "policy_ref": policy.PLACE}
-        if self.snapshot:
-            made["saved_state"] = {"disk": self.target, "snapshot": self.snapshot}
-        return made | {"host_paths": self.legacy(top)}
-
-
-class Finding(Struct, kw_only=True):
-    """What was found, while it is looked for."""
-
-    machines: list[Machine] = field(default_factory=list)
-    skips: list[Skip] = field(default_factory=list)
-    refusals: list[Skip] = field(default_factory=list)
-    running: list[Skip] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def named_disks(documents: Mapping[str, Document], options: Mapping[str, str]) -> tuple[Slot, ...]:
-    """Return a slot for each disk that the registry, the policy or somebody on the command line names."""
-    paths = [path for name, path in options.items() if name.startswith(WINDOWS_DISK)]
-    top = top_of(options)
-    for place, read in ((registry.HOST_PLACE, _host_disk), (policy.PLACE, _policy_disk)):
-        content = documents[f"{top}{place}"].content
-        if content is not None and not leads_out(path := read(content)):
-            paths.append(f"{top}{path}")
-    return tuple(_slot_of(path) for path in dict.fromkeys(paths))
-
-
-def _host_disk(content: bytes) -> str:
-    try:
-        return registry.read_host(content).disk_path
-    except NotUnderstoodError:
-        return ""
-
-
-def _policy_disk(content: bytes) -> str:
-    try:
-        return policy.paths(policy.read(content)).get("windows.storage.disk", "")
-    except NotUnderstoodError:
-        return ""
-
-
-def _slot_of(path: str) -> Slot:
-    import re
-
-    folder, _, name = path.rpartition("/")
-    return Slot(
-        name=f"{_NAMED} {path}",
-        directory=folder,
-        owner="named disks",
-        mode=0o755,
-        zone=Zone.PLAIN,
-        pattern=re.escape(name),
-        kind=(Kind.FILE, Kind.SYMLINK),
-        probe=Image.of_file,
-        marks=True,
-        shared=True,
-    )
-
-
-def _named(state: DiskState, path: str) -> Item | None:
-    items = (*state.in_slot(f"{_NAMED} {path}"), *found(state, DESKTOP), *found(state, ALPINE), *found(state, MACHINE))
-    return next((item for item in items if item.path == path), None)
-
-
-def _image(item: Item) -> Image:
-    image = item.gists.get(item.path)
-    return image if isinstance(image, Image) else Image()
-
-
-# --- looking for them ----------------------------------------------------------------------------------------------------
-
-
-def look(state: DiskState) -> Finding:
-    """Return the machines of the development root, what of it is left and why, and what forbids to convert any of it."""
-    device, finding = _device(state), Finding()
-    _look_for_desktop(state, device, finding)
-    _look_for_alpine(state, device, finding)
-    for item in found(state, WINDOWS):
-        _look_for_windows(state, device, item, finding)
-    windows = [machine for machine in finding.machines if machine.kind == "windows"]
-    if device.tag and windows and not any(machine.snapshot for machine in windows):
-        told = f"no disk has the snapshot {device.tag!r}, so its machine starts anew; what notes that stays"
-        finding.warnings.append(told)
-    _check_source(state, device, finding)
-    _check_identities(device, finding)
-    finding.refusals += [problem for problem in device.problems if problem.path.endswith(registry.HOST_PLACE)]
-    has_work = bool(finding.machines or finding.refusals or device.known.is_foreign)
-    _look_who_runs(state, finding)
-    _check_disks(state, device, finding)
-    if has_work:
-        # Where there is nothing to convert machines may run, and what is wrong with the data root's own files is not for us.
-        finding.refusals += [problem for problem in device.problems if problem not in finding.refusals]
-        finding.refusals += finding.running
-    return finding
-
-
-def _device(state: DiskState) -> Device:
-    device = state.checkpoint.content
-    if not isinstance(device, Device):
-        message = "the checkpoint is none of this pack's"
-        raise TypeError(message)
-    return device
-
-
-def _check_source(state: DiskState, device: Device, finding: Finding) -> None:
-    """Refuse a source that is no development root: nobody would see that nothing came from it."""
-    names = {item.entry.name for item in found(state, TOP)}
-    if device.top and not names & {"linux-guest", "windows-guest"}:
-        detail = "expected a development root with linux-guest or windows-guest, found neither"
-        finding.refusals.append(Skip(path=device.top.rstrip("/"), reason=Reason.MISSING, detail=detail))
-
-
-def _look_who_runs(state: DiskState, finding: Finding) -> None:
-    """A machine runs where a lock is held, and also where only its disk is open."""
-    taken = {path for machine in finding.machines for path in (machine.disk, *(source for source, _, _ in machine.parts))}
-    inside = [item for slot in (DESKTOP, ALPINE, MACHINE, TPM) for item in found(state, slot)]
-    disks = [item for path in taken for item in state.in_slot(f"{_NAMED} {path}")]
-    running = [item for slot in (RUNNING, MACHINE_RUNNING, TPM_RUNNING) for item in found(state, slot)]
-    running += [item for item in (*inside, *disks) if item.path in taken]
-    used = {item.path: item.used_by for item in running if item.used_by}
-    finding.running += [Skip(path=path, reason=Reason.IN_USE, detail=who) for path, who in sorted(used.items())]
-
-
-def _check_disks(state: DiskState, device: Device, finding: Finding) -> None:
-    """Refuse what would give one disk to two machines, or to one that nobody has."""
-    owned = {str(path): vm_id for vm_id, record in device.known.records.items() for path in registry.paths(record).values()}
-    for machine in finding.machines:
-        for path in (machine.disk, *(source for source, _, _ in machine.parts)):
-            if path in owned and owned[path] != machine.vm_id:
-                detail = f"it belongs to {owned[path]} and to {machine.vm_id}"
-                finding.refusals.append(Skip(path=path, reason=Reason.DUPLICATE_IDENTITY, detail=detail))
-            owned[path] = machine.vm_id
-        if machine.disk.removeprefix(device.top) in (registry.HOST_PLACE, registry.PLACE, policy.PLACE):
-            detail = f"{machine.vm_id} has it for its disk, and it is none"
-            finding.refusals.append(Skip(path=machine.disk, reason=Reason.UNEXPECTED_CONTENT, detail=detail))
-    there = {item.entry.name for item in found(state, WINDOWS)} | set(device.known.records)
-    given = [name.removeprefix(WINDOWS_DISK) for name in state.options if name.startswith(WINDOWS_DISK)]
-    for vm_id in given:
-        if vm_id not in there:
-            detail = f"--windows-disk names a disk of {vm_id}, and there is no such machine"
-            finding.refusals.append(Skip(path=f"windows-guest/{vm_id}", reason=Reason.MISSING, detail=detail))
-
-
-def is_converted(state: DiskState) -> bool:
-    """Return whether every machine that is there is one that the data root has."""
-    device, finding = _device(state), look(state)
-    records = device.known.records
-    has_all = all(machine.vm_id in records and _is_its(records[machine.vm_id], machine) for machine in finding.machines)
-    return device.known_file is not None and has_all and not finding.refusals and not finding.running
-
-
-def known_machines(state: DiskState) -> dict[str, str]:
-    """Return identity and kind of the machines that the data root knows already."""
-    return {vm_id: str(record["kind"]) for vm_id, record in _device(state).known.records.items()}
-
-
-def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> None:
-    host = device.host
-    path = host.disk_path if host is not None else DESKTOP_DISK
-    item = _named(state, f"{device.top}{path}") if not leads_out(path) else None
-    if host is not None and any(path in registry.paths(known).values() for known in device.known.records.values()):
-        # It was converted already.
-        return
-    if item is None:
-        if host is not None and not leads_out(path) and not _is_known_place(device, path):
-            detail = f"disk_path names {path}, and nothing is there"
-            finding.refusals.append(Skip(path=f"{device.top}{registry.HOST_PLACE}", reason=Reason.MISSING, detail=detail))
-        return
-    if item.entry.kind is not Kind.FILE:
-        is_link = item.entry.kind is Kind.SYMLINK and _is_known_place(device, path)
-        if host is not None and not is_link:
-            detail = f"expected a disk, found a {item.entry.kind.value}"
-            finding.refusals.append(Skip(path=item.path, reason=Reason.NOT_A_REGULAR_FILE, detail=detail))
-        return
-    image, config = _image(item), host.devices if host is not None else {}
-    said = host.policy if host is not None else {}
-    devices = {name: config[name] for name in ("mem", "smp") if name in config}
-    devices |= {"gpu": config.get("gpu", "virtio"), "input": {name: config.get(name, True) for name in ("keyboard", "mouse")}}
-    known = (("smp", "cpus"), ("mem", "mem_mib"))
-    limits = {new: config[old] for old, new in known if config.get(old) is not None}
-    vm_id = (host.vm_id if host is not None else "") or derived_id("linux", path, image.volume)
-    table = {name: said.get(name) is True for name in ("autoboot", "present_on_boot")}
-    machine = Machine(
-        vm_id=vm_id,
-        kind="linux",
-        name=host.name if host is not None else "",
-        image=image,
-        size=item.entry.size,
-        disk=item.path,
-        old=path,
-        devices=devices | {"vtpm": False},
-        wants={
-            "": {"enabled": True, "vm_id": vm_id, **table, "networking": "off"},
-            "limits": limits,
-            "storage": {"root_disk": ""},
-        },
-    )
-    _take(machine, finding)
-    if said.get("networking") is True and not policy.allows_networking(device.policy or {}, "linux"):
-        finding.warnings.append(f"RAYOS_POLICY_VIOLATION:networking:the registry wants it for {vm_id}, the policy says off")
-
-
-def _is_known_place(device: Device, path: str) -> bool:
-    """Return whether a disk that lay there is one of the data root by now."""
-    return any(path in registry.host_paths(known) for known in device.known.records.values())
-
-
-def _look_for_alpine(state: DiskState, device: Device, finding: Finding) -> None:
-    item = _named(state, f"{device.top}{ALPINE_DISK}")
-    if item is None or item.entry.kind is not Kind.FILE or (device.host is not None and device.host.disk_path == ALPINE_DISK):
-        return
-    image = _image(item)
-    vm_id = derived_id("linux", ALPINE_DISK, image.volume)
-    devices = {"gpu": "virtio", "input": {"keyboard": True, "mouse": True}, "vtpm": False}
-    machine = Machine(
-        vm_id=vm_id,
-        kind="linux",
-        name="Alpine",
-        image=image,
-        size=item.entry.size,
-        disk=item.path,
-        old=ALPINE_DISK,
-        devices=devices,
-    )
-    _take(machine, finding)
-
-
-def _look_for_windows(state: DiskState, device: Device, folder: Item, finding: Finding) -> None:
-    vm_id, top = folder.entry.name, f"{folder.path}/"
-    inside = {item.path: item for item in found(state, MACHINE) if item.path.startswith(top)}
-    tpm = [item for item in found(state, TPM) if item.path.startswith(f"{top}{_TPM}/")]
-    marks = {item.path for item in found(state, TPM_RUNNING)}
-    firmware = inside.get(f"{top}{_FIRMWARE}")
-    state_files = [item for item in tpm if item.path not in marks and item.entry.kind in (Kind.FILE, Kind.DIRECTORY)]
-    has_firmware = firmware is not None and firmware.entry.kind is Kind.FILE
-    disk = _windows_disk(state, device, vm_id, inside)
-    if not has_firmware and not state_files and (disk is None or vm_id in device.known.records):
-        return
-    strange = [item for item in tpm if item not in state_files and item.path not in marks]
-    if strange:
-        # The directory would stay, and in it a new TPM would be made.
-        detail = f"found a {strange[0].entry.kind.value} beside the state of a TPM, so that machine stays as it is"
-        finding.skips.append(Skip(path=strange[0].path, reason=Reason.UNEXPECTED_CONTENT, detail=detail))
-        return
-    if vm_id in device.known.records and not (has_firmware and state_files and disk is not None):
-        detail = f"{vm_id} was converted, and somebody has made this under an old name since; what it has now lies in vm/windows"
-        found_there = firmware.path if has_firmware and firmware is not None else f"{top}{_TPM}" if state_files else folder.path
-        finding.skips.append(Skip(path=found_there, reason=Reason.DUPLICATE_IDENTITY, detail=detail))
-        return
-    missing = [
-        what
-        for what, is_there in (
-            (f"its disk, which --windows-disk {vm_id}=PATH names", disk is not None),
-            ("its firmware variables", has_firmware),
-            ("the state of its TPM", bool(state_files)),
-        )
-        if not is_there
-    ]
-    if missing or disk is None:
-        finding.skips.append(Skip(path=folder.path, reason=Reason.MISSING, detail=f"there is not {' nor '.join(missing)}"))
-        return
-    image, folder_path = _image(disk), f"vm/windows/{vm_id}"
-    parts = [(f"{top}{_FIRMWARE}", f"{folder_path}/ovmf_vars.fd", WINDOWS_VM.name)]
-    parts += [(item.path, f"{folder_path}/{_TPM}/{item.entry.name}", VM_TPM.name) for item in state_files]
-    is_in_place = not device.top
-    machine = Machine(
-        vm_id=vm_id,
-        kind="windows",
-        name="",
-        image=image,
-        size=disk.entry.size,
-        disk=disk.path,
-        old=disk.path.removeprefix(device.top) if disk.path.startswith(top) else "",
-        devices={"gpu": "virtio", "input": {"keyboard": True, "mouse": True}, "vtpm": True},
-        parts=tuple(parts),
-        leftovers=tuple(sorted(item.path for item in tpm if item.path in marks)) if is_in_place else (),
-        emptied=(f"{top}{_TPM}",),
-        wants={
-            "": {"enabled": True, "vm_id": vm_id, "autoboot": False, "present_on_boot": False, "networking": "off"},
-            "storage": {"disk": "", "ovmf_vars": f"{folder_path}/ovmf_vars.fd", "vtpm_state_dir": f"{folder_path}/{_TPM}"},
-            "devices": {"vtpm": True},
-        },
-        snapshot=device.tag if device.tag in image.snapshots else "",
-        storage={"ovmf_vars": f"{folder_path}/ovmf_vars.fd", "tpm_state": f"{folder_path}/{_TPM}"},
-    )
-    _take(machine, finding)
-
-
-def _windows_disk(state: DiskState, device: Device, vm_id: str, inside: Mapping[str, Item]) -> Item | None:
-    """Return the disk of a Windows machine: as somebody says, as the policy says, or the only one that lies beside the rest."""
-    said = state.options.get(f"{WINDOWS_DISK}{vm_id}", "")
-    if said:
-        return _named(state, said)
-    table = (device.policy or {}).get("windows", {})
-    named = policy.paths(device.policy or {}).get("windows.storage.disk")
-    if any(named in registry.paths(record).values() for record in device.known.records.values()):
-        # That is what the policy calls it since it was converted.
-        named = None
-    if named and table.get("vm_id", vm_id) == vm_id and (item := _named(state, f"{device.top}{named}")) is not None:
-        return item if item.entry.kind is Kind.FILE else None
-    beside = [item for item in inside.values() if item.entry.kind is Kind.FILE and _image(item).format == QCOW2]
-    return beside[0] if len(beside) == 1 else None
-
-
-def _take(machine: Machine, finding: Finding) -> None:
-    if machine.image.backing:
-        detail = f"it only holds what differs from {machine.image.backing!r}; make it whole with `qemu-img rebase -b ''`"
-        finding.refusals.append(Skip(path=machine.disk, reason=Reason.LEADS_OUT, detail=detail))
-    elif machine.image.problem:
-        finding.refusals.append(Skip(path=machine.disk, reason=Reason.UNEXPECTED_CONTENT, detail=machine.image.problem))
-    finding.machines.append(machine)
-
-
-def _check_identities(device: Device, finding: Finding) -> None:
-    known = dict.fromkeys(device.known.records, registry.PLACE)
-    for machine in finding.machines:
-        record = device.known.records.get(machine.vm_id)
-        if record is not None and _is_its(record, machine):
-            # What waits for a trial to be confirmed is known already.
-            continue
-        if machine.vm_id in known:
-            detail = f"identity {machine.vm_id} is that of {known[machine.vm_id]} as well"
-            finding.refusals.append(Skip(path=machine.disk, reason=Reason.DUPLICATE_IDENTITY, detail=detail))
-        known.setdefault(machine.vm_id, machine.disk)
-
-
-def _is_its(record: Mapping[str, Any], machine: Machine) -> bool:
-    return record.get("kind") == machine.kind and registry.paths(record).get("disk") == machine.target
-
-
-# --- what is to be done --------------------------------------------------------------------------------------------------
+    from .machine import Machine
 
 
 def plan(state: DiskState) -> Proposal:
     """Return what takes all machines over at once."""
-    device, finding = _device(state), look(state)
+    device, finding = device_of(state), look(state)
     if not finding.machines and not device.known.is_foreign and not finding.refusals:
         return Proposal(migration=MIGRATION.id, skips=tuple(finding.skips), warnings=tuple(finding.warnings))
     if finding.refusals:
@@ -534,10 +127,7 @@ def _policy(machines: Iterable[Machine], device: Device, state: DiskState, warni
         content = policy.default(wants)
         return [] if has_own or not machines else [Write(target=policy.PLACE, content=content, slot=POLICY.name)]
     places = {old: new for machine in machines for old, new in machine.legacy(device.top).items()}
-    windows = policy.paths(device.policy or {}).get("windows.storage.disk")
-    new = next((machine.target for machine in machines if machine.kind == "windows"), None)
-    if windows is not None and windows not in places and new is not None:
-        places[windows] = new
+    places |= _disk_elsewhere(device, machines, places)
     content = policy.moved(device.policy_file.content or b"", places)
     _warn_of_policy(device, machines, places, warnings)
     source = f"{device.top}{policy.PLACE}"
@@ -550,6 +140,17 @@ def _policy(machines: Iterable[Machine], device: Device, state: DiskState, warni
 def _is_usual(machine: Machine) -> bool:
     """Return whether a machine has the identity that the host scripts give, and so is the one that a policy is about."""
     return machine.vm_id in ("linux-desktop-001", "windows-desktop-001")
+
+
+def _disk_elsewhere(device: Device, machines: Iterable[Machine], places: Mapping[str, str]) -> dict[str, str]:
+    """Return the new path of the Windows disk that a policy names, where that is none in the root: it was given by somebody."""
+    said = policy.paths(device.policy or {}).get("windows.storage.disk")
+    vm_id = (device.policy or {}).get("windows", {}).get("vm_id")
+    windows = [machine for machine in machines if machine.kind == "windows"]
+    meant = [machine for machine in windows if machine.vm_id == vm_id] or (windows if vm_id is None else [])
+    known = {str(path) for record in device.known.records.values() for path in registry.paths(record).values()}
+    is_free = said is not None and said not in {*places, *places.values(), *known}
+    return {said: meant[0].target} if is_free and said is not None and len(meant) == 1 else {}
 
 
 def _with_disk(machine: Machine) -> dict[str, dict[str, Any]]:

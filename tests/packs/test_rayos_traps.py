@@ -290,3 +290,22 @@ def test_disk_elsewhere_is_gone(root: Path) -> None:
     disk.unlink()
     assert _rayos(data, "confirm")["outcome"] == "done"
     assert (data / "vm/windows/windows-desktop-001/disk.qcow2").exists()
+
+
+@pytest.mark.parametrize("mode", ["in place", "taken over"])
+def test_host_scripts_find_their_disk(root: Path, mode: str) -> None:
+    """What a host script does finds the very disk: by its registry, and by the usual name where it has none."""
+    data = root
+    if mode == "taken over":
+        data = root.parent / "data"
+        data.mkdir()
+        _rayos(data, "--source", str(root))
+        _rayos(data, "confirm")
+    else:
+        _rayos(data)
+    known = json.loads((data / REGISTRY).read_bytes())
+    assert (known["vm_id"], known["name"]) == ("linux-desktop-001", "Desk")
+    assert (data / known["disk_path"]).read_bytes() == ext4()
+    assert (data / DISK).samefile(data / known["disk_path"])
+    assert (data / WINDOWS / "tpm/tpm2-00.permall").read_bytes() == b"tpm of windows-desktop-001"
+    assert (data / WINDOWS / "OVMF_VARS.fd").read_bytes() == b"firmware of windows-desktop-001"

@@ -194,9 +194,17 @@ def is_converted(state: DiskState) -> bool:
     return device.known_file is not None and has_all and not finding.refusals and not finding.running
 
 
-def known_machines(state: DiskState) -> dict[str, str]:
-    """Return identity and kind of the machines that the data root knows already."""
-    return {vm_id: str(record["kind"]) for vm_id, record in device_of(state).known.records.items()}
+def known_machines(state: DiskState) -> set[str]:
+    """Return the identities of the machines that the data root knows already."""
+    return set(device_of(state).known.records)
+
+
+def desktop_machine(state: DiskState) -> str:
+    """Return the identity of the machine of the Linux desktop, as far as the data root knows it; else nothing."""
+    folder = registry.HOST_PLACE.rpartition("/")[0]
+    records = sorted(device_of(state).known.records.items())
+    paths = ((vm_id, old) for vm_id, record in records for old in registry.host_paths(record))
+    return next((vm_id for vm_id, old in paths if old.startswith(f"{folder}/")), "")
 
 
 def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> None:
@@ -204,8 +212,12 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
     path = host.disk_path if host is not None else DESKTOP_DISK
     item = _named(state, f"{device.top}{path}") if not leads_out(path) else None
     if host is not None and any(path in registry.paths(known).values() for known in device.known.records.values()):
-        # It was converted already.
-        return
+        # It was converted already; on trial, what it was converted from is there still.
+        old = [old for known in device.known.records.values() for old, new in registry.host_paths(known).items() if new == path]
+        path = next((each for each in old if f"{device.top}{each}" in state.waiting), "")
+        item = _named(state, f"{device.top}{path}") if path else None
+        if item is None or item.entry.kind is not Kind.FILE:
+            return
     if item is None:
         if host is not None and not leads_out(path) and not _is_known_place(device, path):
             detail = f"disk_path names {path}, and nothing is there"

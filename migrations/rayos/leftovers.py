@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from upgradeconverter.packs.api import DiskState, Kind, Migration, Move, Proposal, Range, Reason, Skip
 
 from .device import INPUTS
-from .finding import is_converted, known_machines, look, named_disks
+from .finding import desktop_machine, is_converted, known_machines, look, named_disks
 from .layouts import (
     ALPINE,
     BOOT_LOG,
@@ -55,18 +55,17 @@ def plan(state: DiskState) -> Proposal:
     """Return where the logs go, once the machines are where these go to."""
     if not is_converted(state):
         return Proposal(migration=MIGRATION.id)
-    known = known_machines(state)
-    desktop = [vm_id for vm_id, kind in known.items() if kind == "linux"]
-    return Proposal(migration=MIGRATION.id, operations=(*_top_logs(state, desktop), *_machine_logs(state, set(known))))
+    logs = (*_top_logs(state, desktop_machine(state)), *_machine_logs(state, known_machines(state)))
+    return Proposal(migration=MIGRATION.id, operations=logs)
 
 
-def _top_logs(state: DiskState, machines: list[str]) -> Iterator[Move]:
+def _top_logs(state: DiskState, desktop: str) -> Iterator[Move]:
     for item in found(state, TOP):
         name = item.entry.name
         if item.entry.kind is not Kind.FILE:
             continue
-        if re.fullmatch(DISK_LOG, name) and machines:
-            yield Move(source=item.path, target=f"vm/linux/{machines[0]}/logs/{name}", slot=VM_LOGS["linux"].name)
+        if re.fullmatch(DISK_LOG, name) and desktop:
+            yield Move(source=item.path, target=f"vm/linux/{desktop}/logs/{name}", slot=VM_LOGS["linux"].name)
         elif re.fullmatch(DESKTOP_LOG, name):
             yield Move(source=item.path, target=f"{DESKTOP_LOGS.directory}/{name}", slot=DESKTOP_LOGS.name)
         elif re.fullmatch(f"{BOOT_LOG}|{DISK_LOG}", name):

@@ -40,6 +40,7 @@ from .layouts import (
     VM_LOGS,
     WINDOWS_VM,
 )
+from .names import NotUnderstoodError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -172,9 +173,20 @@ def _host_registry(machines: Iterable[Machine], device: Device, state: DiskState
     if old is not None and has_compat and not device.top:
         return [Rewrite(source=place, target=place, content=content, basis=old.digest, slot=slot)]
     left: list[Operation] = [] if old is None else [Retire(source=f"{device.top}{place}", why="rewritten", keeps=True)]
-    if not has_compat or state.documents[place].content == content:
+    there = state.documents[place]
+    if not has_compat or there.content == content:
         return left
+    if there.content is not None and _names(there.content, desktop.target):
+        # It is ours, and the host scripts' own has changed since.
+        return [*left, Rewrite(source=place, target=place, content=content, basis=there.digest, slot=slot)]
     return [*left, Write(target=place, content=content, slot=slot)]
+
+
+def _names(host: bytes, disk: str) -> bool:
+    try:
+        return registry.read_host(host).disk_path == disk
+    except NotUnderstoodError:
+        return False
 
 
 MIGRATION = Migration(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import struct
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from tests.support.olddisk import checked, write
 from upgradeconverter.errors import EXIT_DONE, EXIT_REFUSED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 DISK, REGISTRY = "linux-guest/desktop/desktop-rootfs.ext4", "linux-guest/desktop/vm_registry.json"
@@ -108,25 +111,94 @@ def test_tpm_that_cannot_go_as_a_whole(root: Path, kind: str) -> None:
     assert list(_records(root)) == ["linux-desktop-001"]
 
 
-@pytest.mark.parametrize("lock", [fcntl.F_OFD_SETLK, None])
-def test_disk_that_is_open(root: Path, lock: int | None) -> None:
-    """A machine runs where its disk is open, also when nothing else tells of it."""
+@contextmanager
+def _running(path: Path, lock: int | None) -> Iterator[None]:
+    """Have another process that has a disk open, perhaps with a lock of a part of it, as an emulator does."""
+    ready = path.parent / "ready"
     child = os.fork()
     if child == 0:
-        fd = os.open(root / DISK, os.O_RDWR)
+        fd = os.open(path, os.O_RDWR)
         if lock is not None:
             fcntl.fcntl(fd, lock, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 100, 1, 0))
-        os.open(root.parent / "ready", os.O_CREAT)
+        os.close(os.open(ready, os.O_CREAT))
         time.sleep(60)
         os._exit(0)
     try:
-        while not (root.parent / "ready").exists():
-            pass
-        _refused(root, "InUse")
+        while not ready.exists():
+            time.sleep(0.01)
+        ready.unlink()
+        yield
     finally:
-        os.kill(child, 9)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("lock", [fcntl.F_OFD_SETLK, None])
+def test_disk_that_is_open(root: Path, lock: int | None) -> None:
+    """A machine runs where its disk is open, also when nothing else tells of it."""
+    with _running(root / DISK, lock):
+        _refused(root, "InUse")
     assert _rayos(root)["outcome"] == "done"
+
+
+@pytest.mark.parametrize("path", [DISK, f"{WINDOWS}/windows.qcow2", ".windows-desktop.lock"])
+def test_machine_that_runs_when_it_is_confirmed(root: Path, path: str) -> None:
+    """To confirm is refused while one of what goes together is used in the source: the rest of it stays with that."""
+    data = root.parent / "data"
+    data.mkdir()
+    write(root / ".windows-desktop.lock", b"")
+    _rayos(data, "--source", str(root))
+    with _running(root / path, None):
+        assert _rayos(data, "confirm")["error"]["code"] == "InUse"
+        assert (root / WINDOWS / "tpm/tpm2-00.permall").exists()
+    assert _rayos(data, "confirm")["outcome"] == "done"
+    assert not (root / DISK).exists()
+
+
+def test_linux_disk_replaced_on_trial(root: Path) -> None:
+    """In place, too, a disk that the old system has replaced comes anew, although the registry names the new place by then."""
+    _rayos(root, "--trial")
+    write(root / "new", ext4(b"LATER"))
+    (root / "new").rename(root / DISK)
+    assert _rayos(root, "--trial")["outcome"] == "done"
+    assert _rayos(root, "confirm")["outcome"] == "done"
+    assert (root / "vm/linux/linux-desktop-001/rootfs.ext4").read_bytes() == ext4(b"LATER")
+    _rayos(root)
+    assert (root / DISK).is_symlink()
+
+
+def test_registry_edited_on_trial(root: Path) -> None:
+    """What people change in the host scripts' registry while a trial waits reaches the new one with the next start."""
+    data = root.parent / "data"
+    data.mkdir()
+    _rayos(data, "--source", str(root))
+    write(root / REGISTRY, json.dumps(HOST | {"device_config": {"mem": 8192, "smp": 2}}).encode())
+    assert _rayos(data, "--trial")["error"] is None
+    assert _records(data)["linux-desktop-001"]["devices"]["mem"] == 8192
+    assert json.loads((data / REGISTRY).read_bytes())["device_config"]["mem"] == 8192
+    assert _rayos(data, "confirm")["error"] is None
+
+
+@pytest.mark.parametrize("command", ["confirm", "rollback"])
+def test_folder_of_a_disk_elsewhere_is_gone(root: Path, command: str) -> None:
+    """What was copied from is needed for nothing, also when all around it is gone."""
+    data, folder = root.parent / "data", root.parent / "elsewhere"
+    data.mkdir()
+    folder.mkdir()
+    (root / WINDOWS / "windows.qcow2").rename(folder / "win.qcow2")
+    _rayos(data, "--source", str(root), "--windows-disk", f"windows-desktop-001={folder}/win.qcow2")
+    (folder / "win.qcow2").unlink()
+    folder.rmdir()
+    assert _rayos(data, command)["error"] is None
+    assert (data / "vm").exists() == (command == "confirm")
+
+
+def test_log_of_the_desktop_disk(root: Path) -> None:
+    """A log goes to the machine that it is about, whatever others are called."""
+    write(root / "linux-guest/alpine-iso/alpine-persist.qcow2", qcow2())
+    write(root / "e2fsck-desktop-rootfs.log", b"clean")
+    _rayos(root)
+    assert (root / "vm/linux/linux-desktop-001/logs/e2fsck-desktop-rootfs.log").exists()
 
 
 def test_links_after_a_trial(root: Path) -> None:

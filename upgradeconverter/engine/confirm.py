@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from upgradeconverter.engine.convert import plan_overtaken
-from upgradeconverter.engine.overtaken import diverged_from_others, pending_sources, sources_of
+from upgradeconverter.engine.overtaken import diverged_from_others, goes_together, pending_sources, sources_of
 from upgradeconverter.engine.places import JOURNAL, WAITING
 from upgradeconverter.engine.progress import load_of
 from upgradeconverter.engine.recover import (
@@ -44,6 +44,7 @@ def confirm(run: Run) -> None:
         VaultMissingError, VaultLockedError, VaultNotUsableError: a trial lies in a vault that cannot be reached.
         TrialOvertakenError: the old system went on with something after a fallback.
         TrialLostError: a trial waits, and the journal knows nothing of it.
+        StateRefusedError: the pack refuses to convert anything now.
         WedgedError, HaltedError: the disk refused; the next start goes on.
     """
     view = run.journal.read(repair=True)
@@ -140,3 +141,7 @@ def _check_not_overtaken(run: Run, view: JournalView) -> None:
             raise TrialOvertakenError(tuple(sources))
         if parted := diverged_from_others(view, overtaken):
             raise TrialOvertakenError(parted)
+        if goes_together(view):
+            # What the pack refuses to convert now, such as a machine that runs, is not to be parted either.
+            for phase in session.pack.phases:
+                session.make_plan(phase.name)

@@ -111,7 +111,7 @@ def plan_overtaken(run: Run, session: Session, view: JournalView, phase: str) ->
 def _settled(session: Session, view: JournalView, overtaken: Plan) -> Session:
     """Return the session as it will be once what the old system has overtaken is taken back."""
     again = {path for paths in sources_of(view, overtaken).values() for path in paths}
-    return replace(session, pending=session.pending - again, leaving=overtaken.steps)
+    return replace(session, pending=session.pending - again, waiting=session.pending | again, leaving=overtaken.steps)
 
 
 def _take_pending(run: Run, view: JournalView) -> None:

@@ -19,7 +19,7 @@ from upgradeconverter.engine.places import (
     trash_folder,
 )
 from upgradeconverter.model.entry import Kind
-from upgradeconverter.model.plan import Attributes
+from upgradeconverter.model.plan import Attributes, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +32,9 @@ _FIXED = (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
 def homes_of(steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the homes of the domains that steps lie in."""
-    return tuple(dict.fromkeys(home for step in steps for home in (step.source_home, step.target_home)))
+    """Return the homes of the domains that steps change something in; what is only copied from is needed no more."""
+    homes = ((step.target_home if step.shape is Shape.CREATE else step.source_home, step.target_home) for step in steps)
+    return tuple(dict.fromkeys(home for both in homes for home in both))
 
 
 def is_reachable(disk: Disk, home: str) -> bool:

@@ -132,6 +132,11 @@ def without(disk: Disk, plan: Plan, view: JournalView, anew: Iterable[Plan]) -> 
     return replace(plan, waves=waves, skips=(*plan.skips, *skips))
 
 
+def goes_together(view: JournalView) -> bool:
+    """Return whether a trial waits of which several went over together."""
+    return any(len(group.copies) > 1 for transaction in view.waiting for group in _groups(view, transaction))
+
+
 def diverged_from_others(view: JournalView, plan: Plan) -> tuple[str, ...]:
     """Return the sources that have diverged and stay, although others went over together with them."""
     stays = {skip.path for skip in plan.skips if skip.reason is Reason.DIVERGED}

@@ -72,6 +72,7 @@ class Session(Struct, frozen=True, kw_only=True):
         carried: layout that the disk is known to carry, None to read it from the stamp.
         trial: how to plan a trial, None for a conversion that lasts at once.
         pending: sources that wait for a trial to be confirmed.
+        waiting: those of them, and those that did until the old system went on with them.
         leaving: what is going to be put away before anything is planned.
         outside: directories outside of the root by name; one without a disk is not there.
         options: what was chosen of the pack's options.
@@ -91,6 +92,7 @@ class Session(Struct, frozen=True, kw_only=True):
     carried: str | None = None
     trial: Trial | None = None
     pending: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
     leaving: tuple[Step, ...] = ()
     outside: Mapping[str, Outside] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
@@ -283,6 +285,7 @@ class Session(Struct, frozen=True, kw_only=True):
             inventory=inventory,
             documents=documents,
             options=self.chosen(),
+            waiting=self.waiting or self.pending,
         )
         with self._blaming(migration.id):
             proposal = migration.plan(state)

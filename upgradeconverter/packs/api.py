@@ -178,6 +178,7 @@ class DiskState(Struct, frozen=True, kw_only=True):
         inventory: what lies in the slots that the migration reads.
         documents: what the migration's inputs say, by `Input.key`; of a directory, by that, a slash and the name.
         options: what was chosen of the pack's options, and where in the disk each annex is that was given, by name.
+        waiting: sources that a trial was made of, which are there beside what was made of them until it is confirmed.
     """
 
     target: Layout
@@ -185,6 +186,7 @@ class DiskState(Struct, frozen=True, kw_only=True):
     inventory: Inventory
     documents: Mapping[str, Document] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
 
     def documents_in(self, directory: Input) -> dict[str, Document]:
         """Return the documents of an input that is a directory, by name."""

@@ -381,3 +381,14 @@ def test_host_scripts_find_their_disk(root: Path, mode: str) -> None:
     assert (data / DISK).samefile(data / known["disk_path"])
     assert (data / WINDOWS / "tpm/tpm2-00.permall").read_bytes() == b"tpm of windows-desktop-001"
     assert (data / WINDOWS / "OVMF_VARS.fd").read_bytes() == b"firmware of windows-desktop-001"
+
+
+def test_machine_that_comes_while_a_trial_waits(root: Path) -> None:
+    """A registry that is written once more before anything is confirmed is the right one afterwards."""
+    _rayos(root, "--trial")
+    _windows(root, "win9", disk=qcow2())
+    _rayos(root, "--trial")
+    _rayos(root, "confirm")
+    _rayos(root)
+    assert sorted(_records(root)) == ["linux-desktop-001", "win9", "windows-desktop-001"]
+    assert _rayos(root, "verify")["details"]["deviations"] == []

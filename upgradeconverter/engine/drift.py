@@ -52,6 +52,9 @@ class _Noted(Struct):
         if status == ItemStatus.WAITING.value and item.get("transfer") == "link":
             # Both names are one file now, which looks as its new name shall.
             self.there.pop(source or "", None)
+        if item.get("transfer") == "displace" and self.there.get(source or "", {}).get("time", "") == item.get("time"):
+            # What made way for something is told behind that where several transactions are confirmed at once.
+            return
         if status in _MOVED and source not in (None, target) and item.get("operation") != _OWN_COPY and not _stays(item):
             self.there.pop(source, None)
             # An older release makes its directories anew at every boot, so only what lies in them tells anything.

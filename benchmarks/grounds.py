@@ -59,8 +59,9 @@ def mounted(image: Path, place: Path, ground: Ground) -> Iterator[Path]:
     place.mkdir(exist_ok=True)
     # No thread that fills in what mkfs has left out, while others are measured.
     options = "loop,noinit_itable" if ground.kind == "ext4" else "loop"
-    subprocess.run(["mount", "-o", options, str(image), str(place)], check=True)
     try:
+        # Who is told to stop just now has it mounted, perhaps, without having seen that.
+        subprocess.run(["mount", "-o", options, str(image), str(place)], check=True)
         root = place / "persist"
         identifier = vaults.add_key(str(place)) if ground.vault == "fscrypt" else b""
         if not root.exists():
@@ -68,7 +69,8 @@ def mounted(image: Path, place: Path, ground: Ground) -> Iterator[Path]:
             _make_vault(root / "vault", ground, identifier)
         yield root
     finally:
-        _unmount(place)
+        if os.path.ismount(place):
+            _unmount(place)
 
 
 def _make_vault(vault: Path, ground: Ground, identifier: bytes) -> None:

@@ -229,37 +229,54 @@ def _look_for_desktop(state: DiskState, device: Device, finding: Finding) -> Non
             detail = f"expected a disk, found a {item.entry.kind.value}"
             finding.refusals.append(Skip(path=item.path, reason=Reason.NOT_A_REGULAR_FILE, detail=detail))
         return
+    machine = _desktop(device, path, item)
+    _take(machine, finding)
+    if host is not None and host.policy.get("networking") is True and not policy.allows_networking(device.policy or {}, "linux"):
+        told = f"the registry wants it for {machine.vm_id}, the policy says off"
+        finding.warnings.append(f"RAYOS_POLICY_VIOLATION:networking:{told}")
+
+
+def _desktop(device: Device, path: str, item: Item) -> Machine:
+    """Return the machine of the Linux desktop, whose disk lies at a path."""
+    host = device.host
     image, config = _image(item), host.devices if host is not None else {}
     said = host.policy if host is not None else {}
+    record = _known_at(device, path)
     devices = {name: config[name] for name in ("mem", "smp") if name in config}
     devices |= {"gpu": config.get("gpu", "virtio"), "input": {name: config.get(name, True) for name in ("keyboard", "mouse")}}
+    devices |= {"vtpm": False}
+    if host is None and isinstance(record.get("devices"), dict):
+        # The host scripts' registry has gone already, and this disk waits to follow it.
+        devices = record["devices"]
     known = (("smp", "cpus"), ("mem", "mem_mib"))
     limits = {new: config[old] for old, new in known if config.get(old) is not None}
-    vm_id = (host.vm_id if host is not None else "") or derived_id("linux", path, image.volume)
+    vm_id = (host.vm_id if host is not None else "") or record.get("vm_id") or derived_id("linux", path, image.volume)
     table = {name: said.get(name) is True for name in ("autoboot", "present_on_boot")}
-    machine = Machine(
+    return Machine(
         vm_id=vm_id,
         kind="linux",
-        name=host.name if host is not None else "",
+        name=host.name if host is not None else str(record.get("name", "")),
         image=image,
         size=item.entry.size,
         disk=item.path,
         old=path,
-        devices=devices | {"vtpm": False},
+        devices=devices,
         wants={
             "": {"enabled": True, "vm_id": vm_id, **table, "networking": "off"},
             "limits": limits,
             "storage": {"root_disk": ""},
         },
     )
-    _take(machine, finding)
-    if said.get("networking") is True and not policy.allows_networking(device.policy or {}, "linux"):
-        finding.warnings.append(f"RAYOS_POLICY_VIOLATION:networking:the registry wants it for {vm_id}, the policy says off")
 
 
 def _is_known_place(device: Device, path: str) -> bool:
     """Return whether a disk that lay there is one of the data root by now."""
-    return any(path in registry.host_paths(known) for known in device.known.records.values())
+    return bool(_known_at(device, path))
+
+
+def _known_at(device: Device, path: str) -> dict[str, Any]:
+    """Return the record of the machine whose disk lay at a path, or nothing."""
+    return next((known for known in device.known.records.values() if path in registry.host_paths(known)), {})
 
 
 def _look_for_alpine(state: DiskState, device: Device, finding: Finding) -> None:

@@ -392,3 +392,13 @@ def test_machine_that_comes_while_a_trial_waits(root: Path) -> None:
     _rayos(root)
     assert sorted(_records(root)) == ["linux-desktop-001", "win9", "windows-desktop-001"]
     assert _rayos(root, "verify")["details"]["deviations"] == []
+
+
+def test_host_registry_has_gone_before_the_disk(root: Path) -> None:
+    """Where only a part of a trial was confirmed when the power failed, a disk without registry is still that machine's."""
+    _rayos(root, "--trial", "--no-compat")
+    before = (root / "vm/registry.json").read_bytes()
+    (root / REGISTRY).unlink()
+    assert _rayos(root, "--trial", "--no-compat")["error"] is None
+    assert (root / "vm/registry.json").read_bytes() == before
+    assert [path.name for path in (root / "vm/linux").iterdir()] == ["linux-desktop-001"]

@@ -12,7 +12,6 @@ from upgradeconverter.packs.api import (
     Reason,
     Skip,
     Slot,
-    Zone,
 )
 
 from . import policy, registry
@@ -30,6 +29,7 @@ from .layouts import (
     VM_TPM,
     WINDOWS,
     WINDOWS_VM,
+    file_at,
     found,
     top_of,
 )
@@ -84,21 +84,7 @@ def _policy_disk(content: bytes) -> str:
 
 
 def _slot_of(path: str) -> Slot:
-    import re
-
-    folder, _, name = path.rpartition("/")
-    return Slot(
-        name=f"{_NAMED} {path}",
-        directory=folder,
-        owner="named disks",
-        mode=0o755,
-        zone=Zone.PLAIN,
-        pattern=re.escape(name),
-        kind=(Kind.FILE, Kind.SYMLINK),
-        probe=Image.of_file,
-        marks=True,
-        shared=True,
-    )
+    return file_at(f"{_NAMED} {path}", path, Image.of_file, Kind.FILE, Kind.SYMLINK, marks=True)
 
 
 def _named(state: DiskState, path: str) -> Item | None:

@@ -13,14 +13,14 @@ from upgradeconverter.packs.api import Check, DiskState, Input, Kind, Range, Slo
 
 from . import policy, registry
 from .images import Image
-from .layouts import DATA
+from .layouts import DATA, file_at
 from .names import NotUnderstoodError, leads_out
 from .partitions import ESP_TYPE, Partition, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from upgradeconverter.packs.api import Document, Item, Part
+    from upgradeconverter.packs.api import Document, Item
 
 _ANYTHING = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.SOCKET, Kind.FIFO)
 _INPUTS = (Input(path=registry.PLACE), Input(path=policy.PLACE))
@@ -146,28 +146,9 @@ def _disk(record: Mapping[str, Any], disk: Item) -> Iterator[str]:
 # --- partitions ----------------------------------------------------------------------------------------------------------
 
 
-def _image_slot(path: str) -> Slot:
-    folder, _, name = path.rpartition("/")
-    return Slot(
-        name="image",
-        directory=folder,
-        owner="image",
-        mode=0o755,
-        zone=Zone.PLAIN,
-        pattern=re.escape(name),
-        kind=Kind.FILE,
-        probe=_table,
-        shared=True,
-    )
-
-
-def _table(part: Part) -> Table:
-    return Table.of_file(part)
-
-
 def named_image(_: Mapping[str, Document], options: Mapping[str, str]) -> tuple[Slot, ...]:
     """Return the slot of the image that is given, if one is."""
-    return (_image_slot(options["image"]),) if "image" in options else ()
+    return (file_at("image", options["image"], Table.of_file, Kind.FILE),) if "image" in options else ()
 
 
 def partitions(state: DiskState) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Sources: RayOS, "Disk Layout & Persistence Spec", draft v0, section 3; "Observab
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -18,9 +19,9 @@ from .images import Image
 from .names import ID_PATTERN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from upgradeconverter.packs.api import DiskState, Item
+    from upgradeconverter.packs.api import DiskState, Item, Part
 
 DEV, DATA = "dev", "data-v0"
 ORDER = LayoutOrder(labels=(DEV, DATA), resolve={DEV: DEV, DATA: DATA, "latest": DATA}.get)
@@ -52,6 +53,12 @@ _OWN = r"linux-guest|windows-guest|policy|vm|logs|crash|boot|lost\+found"
 def _dev(name: str, directory: str, owner: str, pattern: str, **more: object) -> Slot:
     known = {"kind": _ANYTHING, **more}
     return Slot(name=name, directory=directory, owner=owner, mode=0o755, zone=Zone.PLAIN, pattern=pattern, **known)  # type: ignore[arg-type]
+
+
+def file_at(name: str, path: str, probe: Callable[[Part], object], *kinds: Kind, marks: bool = False) -> Slot:
+    """Return a slot for one file that configuration or people name."""
+    folder, _, own = path.rpartition("/")
+    return _dev(name, folder, name, re.escape(own), kind=kinds, probe=probe, marks=marks, shared=True)
 
 
 def _any(patterns: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ EXIT_REFUSED = 3
 EXIT_ROLLED_BACK = 4
 EXIT_BUSY = 5
 EXIT_WEDGED = 6
+EXIT_TAKEN_BACK = 7
 
 # Of many paths an error names so many.
 _NAMED = 3
@@ -25,6 +26,7 @@ EXIT_STATUSES: dict[int, str] = {
     EXIT_ROLLED_BACK: "something failed on the way, or the time was up; what was under way was put back, what was finished stays",
     EXIT_BUSY: "another instance runs",
     EXIT_WEDGED: "stopped half way, nothing is lost; the report says whether another start will do or a person must look",
+    EXIT_TAKEN_BACK: "failed as with 3, 4 or 6, and --on-failure=take-back: what was done was taken back, all is as it was",
 }
 
 
@@ -428,6 +430,17 @@ class DiskFailedError(UpgradeConverterError):
     def __init__(self, operation: str, path: str, problem: str) -> None:
         """Name the operation, the path and the system's words."""
         super().__init__(f"{operation} {path}: {problem}; what was under way was put back")
+
+
+class TakenBackError(UpgradeConverterError):
+    """A start failed, and what it had done was taken back; code and hint are those of the failure."""
+
+    exit_status = EXIT_TAKEN_BACK
+
+    def __init__(self, cause: UpgradeConverterError) -> None:
+        """Say why it failed."""
+        self.code, self.hint = cause.code, cause.hint
+        super().__init__(f"{cause.message}; all that had been done was taken back")
 
 
 class BoundaryError(DiskFailedError):

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/upgradeconverter.toml"
 _LARGEST = 1 << 20
 _PREFIX = "UPGRADECONVERTER_"
-_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "WHEN_SHORT", "DEADLINE", "PACK_ROOT", "CONFIG")
+_NAMES = ("PERSIST", "PACK", "TARGET", "READ_BACK", "WHEN_SHORT", "DEADLINE", "ON_FAILURE", "PACK_ROOT", "CONFIG")
 _SWITCHES = ("off", "dry-run", "on")
-_CHOICES = {"read_back": ("all", "sample", "none"), "when_short": ("refuse", "irreversible")}
+_CHOICES = {"read_back": ("all", "sample", "none"), "when_short": ("refuse", "irreversible"), "on_failure": ("keep", "take-back")}
 # chown(2): the largest number of 32 bits means "leave it as it is", so it is nobody's.
 _MOST = (1 << 32) - 2
 # What each name in the file may have for a value.
 _FITTING = (
-    (("pack", "target", "read_back", "when_short", "persist"), (str,)),
+    (("pack", "target", "read_back", "when_short", "on_failure", "persist"), (str,)),
     (("strict", "trial", "quiet"), (bool,)),
     (("deadline",), (int, float)),
 )
@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         source: layout from which `packs show` leads to the target.
         trial: keep the old layout until the new one is confirmed.
         when_short: what a trial does where both do not fit: `refuse` or `irreversible`.
+        on_failure: what becomes of what a start that fails has done: `keep`, or `take-back`.
+        report: directory that the last report is put into, None: none.
         deadline: seconds after the start after which nothing new is begun; 0 is none.
         quiet: whether nobody is shown how it goes.
         agents: (uid, gid) by owner agent; agents that are not named are root.
@@ -64,6 +66,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     read_back: str = "none"
     trial: bool = False
     when_short: str = "refuse"
+    on_failure: str = "keep"
+    report: str | None = None
     deadline: float = 0.0
     quiet: bool = False
     agents: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -65,6 +65,10 @@ def parser(pack: Pack | None = None) -> argparse.ArgumentParser:
     made.add_argument("--deep", action="store_true", help="verify: also read what was copied, and compare with the history")
     deadline = "begin nothing that would not be done so long after the start, and go on at the next one; 0: none"
     made.add_argument("--deadline", metavar="SECONDS", help=deadline)
+    failing = "what becomes of what a start that fails has done: keep, the next one goes on from there, or take-back"
+    made.add_argument("--on-failure", choices=("keep", "take-back"), dest="on_failure", help=failing)
+    report = "also put the last report and its figures there, as PHASE.json and PHASE.prom; made if missing"
+    made.add_argument("--report", metavar="DIR", help=report)
     made.add_argument("--quiet", action="store_const", const=True, help="do not show how it goes")
     made.add_argument("--version", action="version", version=f"upgradeconverter {__version__}")
     _add_places(made, pack)

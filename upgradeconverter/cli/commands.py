@@ -91,7 +91,7 @@ def run(context: Context) -> None:
         audit(context.looking(), context.report.phase)
         return
     with context.acting() as acting:
-        convert(acting, context.report.phase)
+        convert(acting, context.report.phase, takes_back=context.settings.on_failure == "take-back")
 
 
 def plan(context: Context) -> None:

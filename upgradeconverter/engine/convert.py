@@ -6,11 +6,13 @@ that it is given; an UpgradeConverterError that ends it is raised and put into t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from upgradeconverter import log
+from upgradeconverter.engine.giveup import giving_up
 from upgradeconverter.engine.overtaken import look, merged, pending_sources, sources_of, without
 from upgradeconverter.engine.places import ENGINE_FOLDER
 from upgradeconverter.engine.recover import FORWARD, about, open_homes, recover, unreachable
@@ -18,10 +20,12 @@ from upgradeconverter.engine.remember import note, noting, section, stamp
 from upgradeconverter.engine.run import (
     Run,
     carry_out,
+    failing_as_it_is,
     failing_on_record,
     last_run,
     make_engine_folder,
     mark_waiting,
+    open_details,
 )
 from upgradeconverter.engine.verify import deviations
 from upgradeconverter.errors import (
@@ -65,11 +69,6 @@ def audit(run: Run, phase: str) -> None:
             _refuse_phase(run, problem)
             return
     run.report.outcome = Outcome.PLANNED if run.report.items else Outcome.NOTHING_TO_DO
-
-
-def open_details(view: JournalView) -> dict[str, Any]:
-    """Return the open transactions for the report."""
-    return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
 
 
 def _mind_the_trial(run: Run, view: JournalView, phase: str) -> Plan:
@@ -173,9 +172,12 @@ def _refuse_phase(run: Run, problem: UpgradeConverterError) -> None:
     run.report.take_skips((Skip(path=run.session.pack.vault or "", reason=reason, detail=problem.message),))
 
 
-def convert(run: Run, phase: str) -> None:
-    """Bring the disk to the target layout; the report says what was done and what was left alone."""
-    with failing_on_record(run, phase):
+def convert(run: Run, phase: str, *, takes_back: bool = False) -> None:
+    """Bring the disk to the target layout; the report says what was done and what was left alone.
+
+    With `takes_back` a start that fails leaves nothing half made, see `giveup`.
+    """
+    with failing_on_record(run, phase), giving_up(run, phase) if takes_back else nullcontext(), failing_as_it_is(run):
         if not _recover(run, run.journal.read(repair=True), phase):
             return
         view = run.journal.read(repair=True)

@@ -219,13 +219,19 @@ def _unless_changed(executor: Executor, step: Step, who: str) -> Verdict:
 
 
 def recover(
-    disk: Disk, journal: Journal, view: JournalView, *, undo: bool = False, pace: Pace | None = None
+    disk: Disk,
+    journal: Journal,
+    view: JournalView,
+    *,
+    undo: bool = False,
+    pace: Pace | None = None,
+    spared: Collection[str] = (),
 ) -> tuple[Recovery, ...]:
     """Finish or undo every open transaction, newest first; `undo` takes back also what could be finished.
 
     One that takes another one back is never undone for that: finished, it has come nearer to what is wanted. One that is past
     the point up to which it can be undone is finished as well, and has to be turned round. Trials that wait are left alone, but
-    for `undo`, which comes to them last, and to as many as there is time for.
+    for `undo`, which comes to them last, and to as many as there is time for; those that are `spared` stay.
 
     Raises:
         UnknownStateError: no open transaction was touched, or no trial.
@@ -237,7 +243,8 @@ def recover(
     if undo:
         # Which parts of them still count is known only now.
         view = journal.read(repair=True)
-        done += _recover_all(disk, journal, view, view.waiting, pace, undo=True)
+        waiting = [transaction for transaction in view.waiting if transaction.txid not in spared]
+        done += _recover_all(disk, journal, view, waiting, pace, undo=True)
     sweep_closed(disk, view)
     return done
 

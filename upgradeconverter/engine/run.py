@@ -46,7 +46,14 @@ if TYPE_CHECKING:
     from upgradeconverter.journal.log import Transaction
     from upgradeconverter.model.plan import Plan, Step
 
-_OUTCOMES = {3: Outcome.REFUSED, 4: Outcome.ROLLED_BACK, 5: Outcome.BUSY, 6: Outcome.WEDGED, 2: Outcome.USAGE}
+_OUTCOMES = {
+    3: Outcome.REFUSED,
+    4: Outcome.ROLLED_BACK,
+    5: Outcome.BUSY,
+    6: Outcome.WEDGED,
+    2: Outcome.USAGE,
+    7: Outcome.ROLLED_BACK,
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +86,7 @@ class Run:
         """Find the journal."""
         self.journal = Journal(self.session.disk, JOURNAL)
         self.report.run = self.identity
+        log.bind(run=self.identity)
         self.report.begun = self.disk.clock()
 
     @property
@@ -139,7 +147,7 @@ def failing_on_record(run: Run, phase: str) -> Iterator[None]:
         DiskFailedError, HaltedError: the disk refused something outside of any wave, after something had been changed.
     """
     try:
-        with _failing_as_it_is(run):
+        with failing_as_it_is(run):
             yield
     except UpgradeConverterError as error:
         if run.has_begun:
@@ -150,7 +158,7 @@ def failing_on_record(run: Run, phase: str) -> Iterator[None]:
 
 
 @contextmanager
-def _failing_as_it_is(run: Run) -> Iterator[None]:
+def failing_as_it_is(run: Run) -> Iterator[None]:
     """Never let a start that has changed something end as one that has not."""
     try:
         yield
@@ -166,6 +174,11 @@ def _may_be_open(run: Run) -> bool:
         return bool(run.journal.read(repair=False, brief=EVERY_KIND).open)
     except (OSError, UpgradeConverterError):
         return True
+
+
+def open_details(view: JournalView) -> dict[str, Any]:
+    """Return the open transactions for the report."""
+    return {"open transactions": [f"{t.txid} after {t.last.value}" for t in view.open]} if view.open else {}
 
 
 def done_forward(view: JournalView) -> tuple[Transaction, ...]:
@@ -195,6 +208,7 @@ def _open_journal(run: Run) -> None:
         _archive(run)
     else:
         run.identity = run.report.run = last
+        log.bind(run=last)
     run.has_begun = True
 
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 from upgradeconverter import log
 from upgradeconverter.engine.backward import backward_plan
 from upgradeconverter.engine.batch import steps_from_payload
-from upgradeconverter.engine.convert import open_details
 from upgradeconverter.engine.housekeeping import is_reachable, sync_folders
 from upgradeconverter.engine.places import EARLIER_JOURNALS, folder_of
 from upgradeconverter.engine.progress import Load, load_of
 from upgradeconverter.engine.recover import BACKWARD, about, open_homes, recover, steps_of, sweep_closed, unreachable
 from upgradeconverter.engine.remember import note, noting, stamp
-from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting
+from upgradeconverter.engine.run import Run, carry_out, done_forward, failing_on_record, last_run, mark_waiting, open_details
 from upgradeconverter.errors import EXIT_DEVIATIONS, NothingToRollBackError, NoTimeError
 from upgradeconverter.journal.log import Journal, JournalView
 from upgradeconverter.journal.record import RecordKind
@@ -57,11 +56,11 @@ def take_back(run: Run) -> None:
             run.report.take_recovery(recovery.txid, recovery.last, recovery.result, recovery.left)
         run.show()
         _check_time(run)
-        _turn_round(run, done_forward(run.journal.read(repair=True)))
+        turn_round(run, done_forward(run.journal.read(repair=True)))
     _conclude(run, _layout_before(first, run), is_whole=all(recovery.is_whole for recovery in recovered))
 
 
-def _turn_round(run: Run, done: tuple[Transaction, ...]) -> None:
+def turn_round(run: Run, done: tuple[Transaction, ...]) -> None:
     """Take finished transactions back, one after the other: what a later one moved on has to be back before the earlier one."""
     for place, transaction in reversed(tuple(enumerate(done))):
         steps = steps_of(run.journal.read(repair=True), transaction)
@@ -202,10 +201,10 @@ def _remember(run: Run, layout: str) -> None:
     with noting(run.report):
         mark_waiting(run)
         stamp(run.session, layout)
-        _forget(run)
+        forget(run)
 
 
-def _forget(run: Run) -> None:
+def forget(run: Run) -> None:
     """Let a journal go that was taken back as a whole, once nothing of it is left anywhere."""
     view = run.journal.read(repair=True)
     if view.open or view.waiting:

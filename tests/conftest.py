@@ -11,7 +11,7 @@ from upgradeconverter.disk import lock
 
 @pytest.fixture(autouse=True)
 def _own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setattr(lock, "_RUN", str(tmp_path_factory.getbasetemp()))
+    monkeypatch.setattr(lock, "_FOLDER", str(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(autouse=True)

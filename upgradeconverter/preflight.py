@@ -7,6 +7,7 @@ interpreter: `os` alone makes a bare start a tenth longer.
 
 import posix
 import sys
+import time
 
 # What may be known of packs and settings without loading any: default root, where the running release is written, and the
 # settings file.
@@ -15,12 +16,24 @@ _DEFAULT_PERSIST = "/persist"
 _RELEASE_FILES = ("/run/eve-release", "/etc/eve-release")
 _SETTINGS = "/etc/upgradeconverter.toml"
 _PHASES = ("pre-vault", "post-vault", "all")
-_VALUES = ("--persist", "--target", "--output", "--deadline")
+_VALUES = ("--persist", "--target", "--output", "--deadline", "--report", "--on-failure")
 
 _FOLDER = ".upgradeconverter"
 _LEFTOVERS = ("trash", "stage", "manifest", "waiting")
 # Modulo a prime no change of a single byte gives the same remainder; a real hash would have to be imported.
 _PRIME = (1 << 61) - 1
+
+# The figures of a start: name, labels as they are written, value. What each is stands beside it.
+Figure = tuple[str, str, str]
+_FIGURES = {
+    "exit_status": ("gauge", "Exit status of the last start."),
+    "start_info": ("gauge", "Outcome of the last start."),
+    "duration_seconds": ("gauge", "How long the last start took."),
+    "items_total": ("counter", "Items of the last start, by what became of them."),
+    "converted_bytes_total": ("counter", "Bytes of the items that the last start converted."),
+    "left_items": ("gauge", "Items that the last start left alone, by reason."),
+    "recovered_transactions_total": ("counter", "Transactions of earlier starts that the last start settled."),
+}
 
 HEADER = "upgradeconverter-stamp 1"
 LIMIT = 16 << 20
@@ -31,9 +44,13 @@ def leave_if_idle(argv: "list[str]") -> None:
 
     `argv` holds the words after the program's name. Nothing is flushed or called at exit: nothing else has begun.
     """
+    begun = time.monotonic()
     said = find_answer(argv)
     if said is not None:
-        _say(f"{said}\n".encode("utf-8", "backslashreplace"))
+        if not (words := words_of(argv) or {})["--report"]:
+            _say(f"{said}\n".encode("utf-8", "backslashreplace"))
+        elif not _leave_report(words["--report"], words["phase"], said, time.monotonic() - begun):
+            return
         posix._exit(0)  # noqa: SLF001 - what `os` calls so as well
 
 
@@ -56,12 +73,14 @@ def find_answer(argv: "list[str]") -> "str | None":
         "config": config,
     }
     persist = words["--persist"] or _DEFAULT_PERSIST
-    return answer(persist, words["phase"], expected, as_json=words["--output"] == "json")
+    form = "told" if words["--report"] else words["--output"]
+    return answer(persist, words["phase"], expected, form=form)
 
 
 def words_of(argv: "list[str]") -> "dict[str, str] | None":
     """Return phase and options of a plain boot invocation; None for any other."""
     found = {"phase": "all", "--persist": "", "--target": "", "--output": "text", "--deadline": "0"}
+    found |= {"--report": "", "--on-failure": "keep"}
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
@@ -88,11 +107,49 @@ def _say(text: bytes) -> None:
         pass  # nobody listens; there was nothing to do all the same
 
 
-def answer(persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
+def _leave_report(directory: str, phase: str, report: str, seconds: float) -> bool:
+    """Leave report and figures of a start with nothing to do; False where that is refused."""
+    rows = [("exit_status", "", "0"), ("start_info", 'outcome="nothing-to-do"', "1"), ("duration_seconds", "", f"{seconds:.6f}")]
+    try:
+        _put(f"{directory}/{phase}.json", f"{report}\n", 0o600)
+        _put(f"{directory}/{phase}.prom", figures_text(phase, rows), 0o644)
+    except OSError:
+        return False
+    return True
+
+
+def _put(path: str, content: str, mode: int) -> None:
+    fresh = f"{path}.{posix.getpid()}"
+    fd = posix.open(fresh, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC, mode)
+    try:
+        posix.fchmod(fd, mode)
+        rest = content.encode("utf-8", "backslashreplace")
+        while rest:
+            rest = rest[posix.write(fd, rest) :]
+    finally:
+        posix.close(fd)
+    posix.rename(fresh, path)
+
+
+def figures_text(phase: str, rows: "list[Figure]") -> str:
+    """Return figures in the text format of Prometheus; those of one name stand together."""
+    lines: list[str] = []
+    last = ""
+    for name, labels, value in rows:
+        if name != last:
+            kind, meaning = _FIGURES[name]
+            lines += [f"# HELP upgradeconverter_{name} {meaning}", f"# TYPE upgradeconverter_{name} {kind}"]
+        last = name
+        lines.append(f'upgradeconverter_{name}{{phase="{phase}"{labels and ","}{labels}}} {value}')
+    return "\n".join(lines) + "\n"
+
+
+def answer(persist: str, phase: str, expected: "dict[str, str]", *, form: str) -> "str | None":
     """Return the finished report if the stamp proves that a way of starting has nothing to do, else None.
 
     `persist` is the root directory; `expected` holds `pack`, the target that was `asked` for, what the system's `release` files
-    say and the signature of the settings file (`config`), each possibly empty.
+    say and the signature of the settings file (`config`), each possibly empty. `form` is `text`, `json`, or `told`,
+    JSON without names that only the vault knows.
     """
     try:
         lines = lines_of(_content(f"{persist}/{_FOLDER}", "stamp"))
@@ -101,7 +158,7 @@ def answer(persist: str, phase: str, expected: "dict[str, str]", *, as_json: boo
         for name in _LEFTOVERS:
             if _exists(f"{persist}/{_FOLDER}/{name}"):
                 return None
-        return _read(lines, persist, phase, expected, as_json=as_json)
+        return _read(lines, persist, phase, expected, form=form)
     except (OSError, ValueError):
         return None
 
@@ -137,8 +194,8 @@ def _content(folder: str, name: str) -> bytes:
         posix.close(fd)
 
 
-def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str]", *, as_json: bool) -> "str | None":
-    here, texts, json = "", [], ""
+def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str]", *, form: str) -> "str | None":
+    here, texts, json, told = "", [], "", ""
     for line in lines:
         word, _, value = line.partition(" ")
         if word == "phase":
@@ -152,7 +209,9 @@ def _read(lines: "list[str]", persist: str, phase: str, expected: "dict[str, str
             texts.append(value)
         elif here == phase and word == "json":
             json = value
-    return (json if as_json else "\n".join(texts)) or None
+        elif here == phase and word == "told":
+            told = value
+    return {"json": json, "told": told or json}.get(form, "\n".join(texts)) or None
 
 
 def _same(value: str, persist: str) -> bool:

@@ -139,12 +139,16 @@ def test_nothing_is_imported_from_the_working_directory(flags: tuple[str, ...], 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["pre-vault", "-p", "/x"], ("pre-vault", "/x", "", "text", "0"), id="as EVE calls it"),
-        pytest.param(["--persist=/x", "--output", "json"], ("all", "/x", "", "json", "0"), id="both ways of giving a value"),
+        pytest.param(["pre-vault", "-p", "/x"], ("pre-vault", "/x", "", "text", "0", "", "keep"), id="as EVE calls it"),
         pytest.param(
-            ["post-vault", "--trial", "--deadline", "1800"], ("post-vault", "", "", "text", "1800"), id="as the units do"
+            ["--persist=/x", "--output", "json"], ("all", "/x", "", "json", "0", "", "keep"), id="both ways of giving a value"
         ),
-        pytest.param(["--quiet", "--deadline=0"], ("all", "", "", "text", "0"), id="what only an act is about"),
+        pytest.param(
+            ["post-vault", "--trial", "--deadline", "1800", "--report=/r", "--on-failure", "take-back"],
+            ("post-vault", "", "", "text", "1800", "/r", "take-back"),
+            id="as the units do",
+        ),
+        pytest.param(["--quiet", "--deadline=0"], ("all", "", "", "text", "0", "", "keep"), id="what only an act is about"),
         pytest.param(["-p"], None, id="value missing"),
         pytest.param(["--persist="], None, id="value empty"),
         pytest.param(["-n"], None, id="dry run"),
@@ -174,5 +178,5 @@ def test_preflight_believes_nothing_without_a_stamp(tmp_path: Path) -> None:
     from upgradeconverter.preflight import answer
 
     expected = {"pack": "eve", "asked": "", "release": "", "config": ""}
-    assert answer(str(tmp_path), "all", expected, as_json=False) is None
-    assert answer(str(tmp_path / "none"), "all", expected, as_json=True) is None
+    assert answer(str(tmp_path), "all", expected, form="text") is None
+    assert answer(str(tmp_path / "none"), "all", expected, form="json") is None

@@ -28,7 +28,7 @@ ON_THE_SAME_DISK = settings(deadline=None, max_examples=150, suppress_health_che
 def says_nothing_to_do(top: Path, *, phase: str = "all", **question: str) -> bool:
     """Ask the preflight about a root; it gives both answers or none."""
     expected = {"pack": "eve", "asked": "", "release": "", "config": ""} | question
-    said = tuple(answer(str(top), phase, expected, as_json=as_json) for as_json in (False, True))
+    said = tuple(answer(str(top), phase, expected, form=form) for form in ("text", "json"))
     assert said in (ANSWERS, (None, None))
     return said == ANSWERS
 
@@ -41,7 +41,7 @@ def stamped(tmp_path: Path) -> Path:
     (top / "img").mkdir()
     facts = os.lstat(top / "img")
     watched = (("img", (facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns)), ("runx", None))
-    conditions = {"asked": "", "release": "", "config": "", "text": ANSWERS[0], "json": ANSWERS[1]}
+    conditions = {"asked": "", "release": "", "config": "", "text": ANSWERS[0], "json": ANSWERS[1], "told": ANSWERS[1]}
     sections = tuple(Section(phase=phase, watched=watched, **conditions) for phase in ("pre-vault", "all"))
     (top / FOLDER / "stamp").write_bytes(encode(Stamp(pack="eve", layout="design", run="0" * 16, sections=sections)))
     return top
@@ -145,7 +145,7 @@ def test_arbitrary_bytes_are_no_stamp(stamped: Path, content: bytes) -> None:
 def test_arbitrary_questions(persist: str, phase: str, target: str, release: str) -> None:
     """No path, phase, target or release makes the preflight fail."""
     expected = {"pack": "eve", "asked": target, "release": release, "config": ""}
-    assert answer(f"/nowhere/{persist}", phase, expected, as_json=True) is None
+    assert answer(f"/nowhere/{persist}", phase, expected, form="json") is None
 
 
 @pytest.fixture

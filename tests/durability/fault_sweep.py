@@ -159,7 +159,7 @@ def _one_part(answer: int, arguments: argparse.Namespace, part: int) -> None:
         with tempfile.TemporaryDirectory(prefix="upgradeconverter-sweep-", dir=arguments.memory) as folder:
             scratch = Path(folder)
             (scratch / "run").mkdir()
-            lock._RUN = str(scratch / "run")
+            lock._FOLDER = str(scratch / "run")
             _warm_up(scratch)
             with mistaken(arguments.mistake):
                 tally = sweep(arguments, scratch, part)

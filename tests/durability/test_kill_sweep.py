@@ -41,7 +41,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def _convert(words: tuple[str, ...], top: str, *strace: str) -> subprocess.CompletedProcess[str]:
     # A killed start leaves its lock file, and one that is there already takes fewer calls than one that has to be made.
     facts = os.stat(words[words.index("-p") + 1])
-    Path(f"/run/upgradeconverter-{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock").unlink(missing_ok=True)
+    Path(f"/run/upgradeconverter/{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock").unlink(missing_ok=True)
     arguments = [sys.executable, "-m", "upgradeconverter", *words]
     command = ["strace", "-qq", "-o", f"{top}.trace", "-e", f"trace={CALLS}", *strace, *arguments]
     # Measuring coverage writes files of its own, and a killed process leaves them damaged.

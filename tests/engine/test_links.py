@@ -119,7 +119,7 @@ def test_repaired_target_is_noticed(tmp_path: Path) -> None:
     (top / "vault/volumes").symlink_to(tmp_path)
     status, document = checked("-p", str(top), "--target", "latest")
     assert (status, "vault/volumes" in {skip["path"] for skip in document["skipped"]}) == (0, True)
-    assert answer(str(top), "all", expected, as_json=False) is not None
+    assert answer(str(top), "all", expected, form="text") is not None
     (top / "vault/volumes").unlink()
-    assert answer(str(top), "all", expected, as_json=False) is None
+    assert answer(str(top), "all", expected, form="text") is None
     assert checked("-p", str(top), "--target", "latest")[1]["outcome"] == "done"

@@ -166,7 +166,7 @@ def test_configuration_arrives_while_the_stamp_is_made(top: Path, monkeypatch: p
     from upgradeconverter.preflight import answer
 
     expected = {"pack": "eve", "asked": "latest", "release": "", "config": ""}
-    assert answer(str(top), "all", expected, as_json=True) is None
+    assert answer(str(top), "all", expected, form="json") is None
 
 
 def test_new_folder_that_cannot_be_made(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ SECTIONS = st.builds(
     watched=st.lists(st.tuples(PATHS, st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS)), max_size=4).map(tuple),
     text=st.lists(WORDS, min_size=1, max_size=3).map("\n".join),
     json=WORDS,
+    told=WORDS,
 )
 STAMPS = st.builds(
     Stamp,
@@ -45,7 +46,7 @@ STAMPS = st.builds(
 
 
 def _small(*watched: tuple[str, tuple[int, int, int] | None]) -> Stamp:
-    section = Section(phase="all", asked="", release="", config="", watched=watched, text="a\n  b", json="{}")
+    section = Section(phase="all", asked="", release="", config="", watched=watched, text="a\n  b", json="{}", told="{}")
     return Stamp(pack="eve", layout="design", run="1", sections=(section,))
 
 

@@ -148,7 +148,7 @@ def _bench(folder: str, seed: str, keep: str) -> Bench:
     # Whoever interrupts means all of this; the one who counts ends the others, and what they mounted goes with them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.makedirs(folder)
-    lock._RUN = folder
+    lock._FOLDER = folder
     return Bench(folder, Random(seed), keep)  # noqa: S311 - choices that can be repeated
 
 

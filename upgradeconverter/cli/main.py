@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log, preflight
-from upgradeconverter.cli import annexes, terminal
+from upgradeconverter.cli import annexes, reporting, terminal
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.attributes import gives_away
@@ -52,14 +52,10 @@ def main(argv: list[str]) -> int:
     """Carry out one command line; returns the exit status. Prints exactly one report on standard output."""
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
+    arguments = argparse.Namespace(report=None)
     try:
         arguments = _parsed(argv)
-        report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
-        if arguments.debug:
-            log.show_details()
-        settings = load(_flags(arguments), os.environ, _kernel_command_line())
-        with stopping_politely():
-            _dispatch(report, settings, deep=arguments.deep)
+        _carry_out(report, arguments)
     except UpgradeConverterError as error:
         report.fail(error, outcome_of(error))
     except OSError as error:
@@ -68,12 +64,30 @@ def main(argv: list[str]) -> int:
         report.fail(failure, Outcome.REFUSED)
     except Exception as error:  # noqa: BLE001 - nobody ever sees a traceback
         report.fail(InternalError(f"{error!r} in {_place(error)}"), Outcome.WEDGED)
-    else:
-        if settings.strict:
-            report.judge_strictly()
-    if as_json or not terminal.shown(report):
-        _print(as_json_text(report) if as_json else (as_text(report).rstrip("\n"),))
+    _tell(report, arguments.report, as_json=as_json)
     return report.exit_status
+
+
+def _carry_out(report: Report, arguments: argparse.Namespace) -> None:
+    report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
+    if arguments.debug:
+        log.show_details()
+    settings = load(_flags(arguments), os.environ, _kernel_command_line())
+    with stopping_politely():
+        _dispatch(report, settings, deep=arguments.deep)
+    if settings.strict:
+        report.judge_strictly()
+
+
+def _tell(report: Report, directory: str | None, *, as_json: bool) -> None:
+    """Tell whoever started the program how it ended; the log of a boot only that, the rest is in the `directory`."""
+    if directory is not None:
+        reporting.drop(report, directory)
+    if directory is None or as_json:
+        if as_json or not terminal.shown(report):
+            _print(as_json_text(report) if as_json else (as_text(report).rstrip("\n"),))
+    elif line := reporting.summary(report, directory):
+        _print((line,))
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
@@ -122,7 +136,7 @@ def _print(pieces: Iterable[str]) -> None:
 
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
     names = ("persist", "pack", "target", "dry_run", "strict", "read_back", "trial", "when_short", "outside", "options", "source")
-    return {name: getattr(arguments, name) for name in (*names, "deadline", "quiet", "annexes")}
+    return {name: getattr(arguments, name) for name in (*names, "deadline", "quiet", "annexes", "on_failure", "report")}
 
 
 def _kernel_command_line() -> str:
@@ -166,6 +180,7 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             options=_options(settings, pack),
             is_lasting=all(settings.origins.get(name, settings.file).endswith(settings.file) for name in _MAY_CHANGE),
         )
+        report.concealer = session.concealer
         session.check_own_folder()
         report.warn(*settings.unknown, *session.unknown_agents())
         if not gives_away() and report.command == "run":

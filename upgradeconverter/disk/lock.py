@@ -12,19 +12,22 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from upgradeconverter.disk import outside
 from upgradeconverter.errors import LockHeldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_RUN = "/run"
+_FOLDER = "/run/upgradeconverter"
 
 
 def lock_path(root_fd: int) -> str | None:
     """Return where the lock of a root lies under /run, or None where that cannot be written."""
     facts = os.fstat(root_fd)
-    if os.path.isdir(_RUN) and os.access(_RUN, os.W_OK):
-        return f"{_RUN}/upgradeconverter-{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock"
+    with suppress(OSError):
+        outside.make(_FOLDER)
+    if os.path.isdir(_FOLDER) and os.access(_FOLDER, os.W_OK):
+        return f"{_FOLDER}/{os.major(facts.st_dev)}-{os.minor(facts.st_dev)}-{facts.st_ino}.lock"
     return None
 
 

@@ -210,7 +210,7 @@ class Executor:
         for folder in dict.fromkeys(parent(path) for path in away):
             make_folder(self.disk, folder)
         for step in self.steps:
-            log.detail("flip", txid=self.txid, step=step.number, source=step.source, target=step.target)
+            log.detail("flip", txid=self.txid, step=step.number)
             if step.shape is Shape.STREAM:
                 self.pace.meter.now("copying")
                 passing.go_over(self.work, step)

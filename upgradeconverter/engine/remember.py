@@ -105,6 +105,7 @@ def section(session: Session, phase: str) -> Section | None:
         watched=watched,
         text=as_text(next_report).rstrip("\n"),
         json=json.dumps(next_report.document()),
+        told=json.dumps(session.concealer().document(next_report.document())),
     )
 
 

@@ -15,9 +15,10 @@ from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reaso
 from upgradeconverter.model.plan import Shape, Undo, undo_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from upgradeconverter.engine.batch import StepResult
+    from upgradeconverter.engine.conceal import Concealer
     from upgradeconverter.errors import UpgradeConverterError
     from upgradeconverter.model.operation import Skip
     from upgradeconverter.model.plan import Plan, Step
@@ -36,6 +37,7 @@ class Report(Struct, kw_only=True):
     Attributes:
         begun: when the start began, by a clock that may be wrong; `started_ns` by one that only counts.
         became: the steps behind `items`, and what became of each so far.
+        concealer: leaves out what must not be told outside of the vault.
     """
 
     command: str
@@ -57,6 +59,7 @@ class Report(Struct, kw_only=True):
     begun: str = ""
     started_ns: int = field(default_factory=time.monotonic_ns)
     became: list[tuple[Step, StepResult | None]] = field(default_factory=list)
+    concealer: Callable[[], Concealer] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the report as the one JSON document."""
@@ -77,6 +80,10 @@ class Report(Struct, kw_only=True):
             "details": self.details,
             "error": self.error,
         }
+
+    def concealed(self) -> dict[str, Any]:
+        """Return the document without names that only the vault knows."""
+        return self.document() if self.concealer is None else self.concealer().document(self.document())
 
     def show(self, plans: Iterable[tuple[Plan, Sequence[StepResult]]]) -> None:
         """Tell what is going to be done and what became of it so far, phase by phase; may be called again as more is known."""
@@ -164,12 +171,17 @@ def item_of(step: Step, status: ItemStatus, *, trial: bool) -> dict[str, Any]:
 
 
 def as_json(report: Report) -> Iterator[str]:
-    """Yield the report as the one JSON document, for people who read that as well: what there may be many of, one a line.
+    """Return the report as the one JSON document, for people who read that as well: what there may be many of, one a line.
 
     It comes in pieces, since of very many items the whole text is large.
     """
+    return pieces(report.document())
+
+
+def pieces(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a document as text."""
     before = "{\n"
-    for name, value in report.document().items():
+    for name, value in document.items():
         yield f'{before}  "{name}": '
         if isinstance(value, list) and value:
             yield "[\n    " + _encode(value[0])

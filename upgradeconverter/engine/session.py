@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from upgradeconverter.disk import native
+from upgradeconverter.engine.conceal import Concealer
 from upgradeconverter.engine.places import (
     EARLIER_JOURNALS,
     EARLIER_LEDGER,
@@ -302,6 +303,13 @@ class Session(Struct, frozen=True, kw_only=True):
             raise
         except Exception as error:
             raise PackDamagedError(self.pack.name, f"migration {migrations}", f"expected a plan, found {error!r}") from error
+
+    def concealer(self) -> Concealer:
+        """Return what leaves out names that only the vault knows; of a vault that is none, nothing is left out."""
+        vault = self.pack.vault or ""
+        is_vault = bool(vault) and self.disk.find(vault) is not None and self.disk.domain(vault).home == vault
+        slots = (slot for layout in self.pack.layouts.values() for slot in layout.slots)
+        return Concealer(vault if is_vault else "", frozenset(slot.directory for slot in slots))
 
     def vault_problem(self, phase: Phase) -> UpgradeConverterError | None:
         """Return why a phase must not touch anything, or None."""

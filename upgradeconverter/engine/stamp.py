@@ -40,7 +40,7 @@ class Section(Struct, frozen=True, kw_only=True):
         release: what the system's release files say, or empty.
         config: signature of the settings file, or empty where there is none.
         watched: signature by path, None for a path that must be absent.
-        text, json: the report; `json` is one line.
+        text, json: the report; `json` is one line, and so is `told`, without names that only the vault knows.
     """
 
     phase: str
@@ -50,6 +50,7 @@ class Section(Struct, frozen=True, kw_only=True):
     watched: tuple[tuple[str, Signature | None], ...]
     text: str
     json: str
+    told: str
 
 
 class Stamp(Struct, frozen=True, kw_only=True):
@@ -72,6 +73,8 @@ def encode(stamp: Stamp) -> bytes:
             lines.append(f"absent {path}" if signature is None else f"watch {numbers} {path}")
         lines += [f"text {line}" for line in section.text.split("\n")]
         lines.append(f"json {section.json}")
+        if section.told != section.json:
+            lines.append(f"told {section.told}")
     body = os.fsencode("\n".join(lines))
     return body + b"\nend " + checksum(body) + b"\n"
 
@@ -109,11 +112,12 @@ def _section(part: list[tuple[str, str]]) -> Section:
         elif word == "watch":
             inode, mtime, ctime, path = value.split(" ", 3)
             watched.append((path, (int(inode), int(mtime), int(ctime))))
-        elif word not in ("phase", "text", "json", *_CONDITIONS):
+        elif word not in ("phase", "text", "json", "told", *_CONDITIONS):
             raise KeyError(word)
     words = _words(part, ("phase", "json", *_CONDITIONS))
     text = "\n".join(value for word, value in part if word == "text")
-    return Section(**words, watched=tuple(watched), text=text)
+    told = next((value for word, value in part if word == "told"), words["json"])
+    return Section(**words, watched=tuple(watched), text=text, told=told)
 
 
 def read_stamp(disk: Disk) -> Stamp | None:

@@ -1,0 +1,73 @@
+"""The last report of each phase, and its figures, where monitoring finds them (`--report`).
+
+The report is the document of `--output json` without names that only the vault knows. The figures are in the text format of
+Prometheus, for the textfile collector of its node exporter; they begin anew with each boot, as counters there may.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from upgradeconverter import __version__, log, preflight
+from upgradeconverter.disk import outside
+from upgradeconverter.engine.report import pieces
+from upgradeconverter.model.outcome import ItemStatus
+
+if TYPE_CHECKING:
+    from upgradeconverter.engine.report import Report
+    from upgradeconverter.preflight import Figure
+
+# Commands that change something.
+_ACTING = ("run", "confirm", "rollback")
+_FOR_ROOT, _FOR_ALL = 0o600, 0o644
+_CONVERTED = (ItemStatus.DONE.value, ItemStatus.WAITING.value)
+
+
+def name_of(report: Report) -> str:
+    """Return what the files of a report are called: its phase, of other commands the command."""
+    return report.phase if report.command == "run" else report.command
+
+
+def drop(report: Report, directory: str) -> None:
+    """Log a start that failed, and put report and figures there; a directory that refuses them is no failure."""
+    if report.exit_status and report.command in _ACTING:
+        code = report.error["code"] if report.error is not None else ""
+        fields = {"command": report.command, "phase": report.phase, "outcome": report.outcome.value, "code": code}
+        log.event("start-failed", exit_status=report.exit_status, **fields)
+    document = report.concealed()
+    try:
+        outside.put(directory, f"{name_of(report)}.json", "".join(pieces(document)).encode() + b"\n", _FOR_ROOT)
+        outside.put(directory, f"{name_of(report)}.prom", figures(report).encode(), _FOR_ALL)
+    except OSError as error:
+        report.warn(f"the report could not be left in {directory}: {error.strerror}")
+
+
+def figures(report: Report) -> str:
+    """Return the figures of a report as text."""
+    items = Counter(item["status"] for item in report.items)
+    left = Counter(skip["reason"] for skip in report.skipped)
+    size = sum(item["size"] or 0 for item in report.items if item["status"] in _CONVERTED)
+    seconds = (time.monotonic_ns() - report.started_ns) / 1e9
+    rows: list[Figure] = [
+        ("exit_status", "", str(report.exit_status)),
+        ("start_info", f'outcome="{report.outcome.value}",version="{__version__}"', "1"),
+        ("duration_seconds", "", f"{seconds:.3f}"),
+        *(("items_total", f'status="{status}"', str(number)) for status, number in sorted(items.items())),
+        ("converted_bytes_total", "", str(size)),
+        *(("left_items", f'reason="{reason}"', str(number)) for reason, number in sorted(left.items())),
+        ("recovered_transactions_total", "", str(len(report.recovered))),
+    ]
+    return preflight.figures_text(name_of(report), rows)
+
+
+def summary(report: Report, directory: str) -> str:
+    """Return one line for the log of a boot, empty where there is nothing to tell."""
+    if not (report.items or report.skipped or report.recovered or report.exit_status or report.warnings):
+        return ""
+    done = sum(item["status"] in _CONVERTED for item in report.items)
+    told = f"{name_of(report)}: {report.outcome.value.replace('-', ' ')}, {done} of {len(report.items)} items"
+    told += f", {len(report.skipped)} left alone" if report.skipped else ""
+    told += f"; status {report.exit_status}, {report.error['code']}" if report.error is not None else ""
+    return f"{told}; {directory}/{name_of(report)}.json has the report"

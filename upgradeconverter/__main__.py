@@ -1,6 +1,7 @@
 """The start of the program: preflight first, the full command line only when there may be something to do."""
 
 import gc
+import os
 import sys
 
 from upgradeconverter import preflight
@@ -17,16 +18,23 @@ def main() -> None:
 
 
 def go_on() -> None:
-    """Start the full program, after a preflight that could not decide."""
+    """Start the full program, after a preflight that could not decide; where a boot waits for it, another process watches."""
+    if "NOTIFY_SOCKET" in os.environ or any(word.startswith("--deadline") for word in sys.argv):
+        from upgradeconverter.cli.watching import watched
+
+        sys.exit(watched(_work, sys.argv[1:]))
+    sys.exit(_work())
+
+
+def _work() -> int:
     _collect_rarely()
     try:
         from upgradeconverter.cli.main import main as full
 
-        status = full(sys.argv[1:])
+        return full(sys.argv[1:])
     except KeyboardInterrupt:
         # Before the program listens to signals nothing has begun.
-        status = _INTERRUPTED
-    sys.exit(status)
+        return _INTERRUPTED
 
 
 def _collect_rarely() -> None:

@@ -477,6 +477,30 @@ class HaltedError(UpgradeConverterError):
         super().__init__(f"{path}: {problem}; what was under way is finished or put back by the next start")
 
 
+class DiskHangsError(UpgradeConverterError):
+    """The disk does not answer any more, so the process that waits for it was left to itself."""
+
+    code = "DiskHangs"
+    exit_status = EXIT_WEDGED
+    hint = "Look at the disk and at the kernel's log; what was under way is finished or put back by the next start."
+
+    def __init__(self, seconds: int) -> None:
+        """Say for how long nothing has moved."""
+        super().__init__(f"expected something to move, found that for {seconds} s nothing did; the start was given up")
+
+
+class KilledError(UpgradeConverterError):
+    """The process that worked was killed."""
+
+    code = "Killed"
+    exit_status = EXIT_WEDGED
+    hint = "Perhaps there was no memory left, see the kernel's log; what was under way is finished or put back by the next start."
+
+    def __init__(self, signal: str) -> None:
+        """Name the signal."""
+        super().__init__(f"expected the process that works to come to its end, found that {signal} killed it")
+
+
 class InternalError(UpgradeConverterError):
     """A mistake in this program; the journal protects what was under way."""
 

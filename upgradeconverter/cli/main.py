@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from upgradeconverter import log, preflight
-from upgradeconverter.cli import annexes, reporting, terminal
+from upgradeconverter.cli import annexes, reporting, terminal, watching
 from upgradeconverter.cli.arguments import parser, split_words
 from upgradeconverter.cli.commands import COMMANDS, Context
 from upgradeconverter.disk.attributes import gives_away
@@ -68,11 +68,24 @@ def main(argv: list[str]) -> int:
     return report.exit_status
 
 
+def tell_failure(argv: list[str], error: UpgradeConverterError) -> int:
+    """Tell of a start that another process could not bring to its end; returns the exit status."""
+    report = Report(command="run")
+    arguments = argparse.Namespace(report=None, output="text")
+    with suppress(UpgradeConverterError):
+        arguments = _parsed(argv)
+        report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
+    report.fail(error, outcome_of(error))
+    _tell(report, arguments.report, as_json=arguments.output == "json")
+    return report.exit_status
+
+
 def _carry_out(report: Report, arguments: argparse.Namespace) -> None:
     report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
     if arguments.debug:
         log.show_details()
     settings = load(_flags(arguments), os.environ, _kernel_command_line())
+    watching.told_deadline(settings.deadline)
     with stopping_politely():
         _dispatch(report, settings, deep=arguments.deep)
     if settings.strict:
@@ -180,8 +193,8 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
             options=_options(settings, pack),
             is_lasting=all(settings.origins.get(name, settings.file).endswith(settings.file) for name in _MAY_CHANGE),
         )
-        report.concealer = session.concealer
         session.check_own_folder()
+        report.concealer = session.concealer() if settings.report is not None else None
         report.warn(*settings.unknown, *session.unknown_agents())
         if not gives_away() and report.command == "run":
             report.warn("not started as root: owners stay as they are, and not everything can be read and kept")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct
 
 from upgradeconverter import log
-from upgradeconverter.cli import notify
+from upgradeconverter.cli import notify, watching
 from upgradeconverter.engine.progress import Meter
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def metered(*, quiet: bool) -> Iterator[Meter]:
         if place:
             notifier = opened.enter_context(closing(notify.Notifier(place, as_status)))
             watchers.append(Seldom(every=EVENTS, tell=notifier.tell, eager=True))
+        if watching.is_watched():
+            watchers.append(lambda reading: watching.told_moves(reading.moves))
         if not quiet and _is_terminal():
             person = _Person()
             opened.callback(person.hide)

@@ -15,7 +15,7 @@ from upgradeconverter.model.outcome import CATALOGUE, ItemStatus, Outcome, Reaso
 from upgradeconverter.model.plan import Shape, Undo, undo_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from upgradeconverter.engine.batch import StepResult
     from upgradeconverter.engine.conceal import Concealer
@@ -59,7 +59,7 @@ class Report(Struct, kw_only=True):
     begun: str = ""
     started_ns: int = field(default_factory=time.monotonic_ns)
     became: list[tuple[Step, StepResult | None]] = field(default_factory=list)
-    concealer: Callable[[], Concealer] | None = None
+    concealer: Concealer | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the report as the one JSON document."""
@@ -83,7 +83,7 @@ class Report(Struct, kw_only=True):
 
     def concealed(self) -> dict[str, Any]:
         """Return the document without names that only the vault knows."""
-        return self.document() if self.concealer is None else self.concealer().document(self.document())
+        return self.document() if self.concealer is None else self.concealer.document(self.document())
 
     def show(self, plans: Iterable[tuple[Plan, Sequence[StepResult]]]) -> None:
         """Tell what is going to be done and what became of it so far, phase by phase; may be called again as more is known."""

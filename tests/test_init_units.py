@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from upgradeconverter.cli import watching
 from upgradeconverter.cli.notify import PATIENCE
 
 INIT = Path(__file__).parent.parent / "init"
@@ -14,7 +15,10 @@ PHASES = ("pre-vault", "post-vault", "confirm")
 INSTALLED = "/usr/lib/upgradeconverter/bin"
 START = f"{INSTALLED}/python3 -I -S {INSTALLED}/upgradeconverter"
 WORDS = {phase: f"{phase} --trial" for phase in PHASES[:2]} | {"confirm": "confirm"}
-DEADLINE = dict.fromkeys(PHASES[:2], " --deadline 1800") | {"confirm": ""}
+FAILING = {"pre-vault": "take-back", "post-vault": "keep"}
+COMMON = "upgradeconverter-.service.d/10-surroundings.conf"
+# What `systemd-analyze security` may say at most, in tenths.
+EXPOSURE = 20
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,9 +35,11 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def copy_units(folder: Path) -> None:
     """Copy all units into `folder`, starting `/bin/true`: systemd complains about a program that is not installed."""
-    for unit in (INIT / "systemd").iterdir():
+    for unit in (*(INIT / "systemd").glob("*.service"), *(INIT / "systemd").glob("*.target"), INIT / "systemd" / COMMON):
         text = unit.read_text().replace(f"ExecStart={START} ", "ExecStart=/bin/true ")
-        (folder / unit.name).write_text(text)
+        place = folder / unit.relative_to(INIT / "systemd")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text)
     # These two belong to systemd itself.
     for target in ("boot-complete", "multi-user"):
         (folder / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
@@ -86,7 +92,7 @@ def test_systemd_understands_the_unit(tmp_path: Path, phase: str) -> None:
 def test_units_make_no_circle(tmp_path: Path) -> None:
     """Among the units of this very system there is an order that puts ours between the disk and the services."""
     copy_units(tmp_path)
-    verified = run("systemd-analyze", "verify", *sorted(str(unit) for unit in tmp_path.iterdir()), "multi-user.target")
+    verified = run("systemd-analyze", "verify", *sorted(str(unit) for unit in tmp_path.glob("*.*e*")), "multi-user.target")
     assert "cycle" not in verified.stdout + verified.stderr
 
 
@@ -94,25 +100,61 @@ def test_verification_notices_a_wrong_key(tmp_path: Path) -> None:
     """The check above would see a misspelt key, so its silence means something."""
     copy_units(tmp_path)
     unit = tmp_path / "upgradeconverter-pre-vault.service"
-    unit.write_text(unit.read_text().replace("UMask=", "Umask="))
+    (tmp_path / COMMON).write_text((tmp_path / COMMON).read_text().replace("UMask=", "Umask="))
     verified = run("systemd-analyze", "verify", str(unit), SYSTEMD_UNIT_PATH=str(tmp_path))
     assert "Umask" in verified.stdout + verified.stderr
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_unit_starts_its_own_phase(phase: str) -> None:
-    """Each unit calls the installed program with the phase of its name, a deadline for what holds up the boot, and for JSON."""
-    words = WORDS[phase] + DEADLINE[phase]
+    """Each unit calls the installed program with its phase, and where it holds up the boot with a deadline and a policy."""
+    words = WORDS[phase] + (f" --deadline 1800 --on-failure {FAILING[phase]}" if phase in FAILING else "")
     text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
-    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"{START} {words} --output json"]
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [f"{START} {words} --report /run/upgradeconverter"]
+
+
+def test_units_wait_as_long_as_is_asked_for() -> None:
+    """The program is listened to, and the time limit is the time by which it extends it, longer than it waits for the disk."""
+    text = (INIT / "systemd" / COMMON).read_text()
+    assert re.findall("^TimeoutStartSec=(.*)$", text, re.MULTILINE) == [f"{PATIENCE // 60}min"]
+    assert re.findall("^NotifyAccess=(.*)$", text, re.MULTILINE) == ["main"]
+    assert watching.PATIENCE < PATIENCE
+
+
+def exposure(folder: Path, phase: str) -> subprocess.CompletedProcess[str]:
+    """Let systemd judge how much a unit is exposed; fails above the most that is allowed."""
+    unit = folder / f"upgradeconverter-{phase}.service"
+    command = ("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", str(unit))
+    return run(*command, SYSTEMD_UNIT_PATH=str(folder))
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_unit_waits_as_long_as_is_asked_for(phase: str) -> None:
-    """The program is listened to, and the time limit of its unit is the time by which the program extends it."""
-    text = (INIT / "systemd" / f"upgradeconverter-{phase}.service").read_text()
-    assert re.findall("^TimeoutStartSec=(.*)$", text, re.MULTILINE) == [f"{PATIENCE // 60}min"]
-    assert re.findall("^NotifyAccess=(.*)$", text, re.MULTILINE) == ["main"]
+def test_unit_is_confined(tmp_path: Path, phase: str) -> None:
+    """Nothing is left open without need; what is has its reason beside it."""
+    copy_units(tmp_path)
+    judged = exposure(tmp_path, phase)
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+@pytest.mark.parametrize("line", ["NoNewPrivileges=yes", "PrivateNetwork=yes", "CapabilityBoundingSet=CAP_LEASE"])
+def test_looser_unit_is_noticed(tmp_path: Path, line: str) -> None:
+    """The check above fails with any one protection less, or a capability more."""
+    copy_units(tmp_path)
+    more = "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_NET_ADMIN" if "CAP" in line else ""
+    (tmp_path / COMMON).write_text((tmp_path / COMMON).read_text().replace(line, more))
+    assert exposure(tmp_path, "post-vault").returncode != 0
+
+
+@pytest.mark.parametrize("name", ["readers.conf", "fail-boot.conf"])
+def test_drop_in_is_understood(tmp_path: Path, name: str) -> None:
+    """The drop-ins that a device may use say something that systemd knows."""
+    copy_units(tmp_path)
+    reader = tmp_path / "reader.service"
+    reader.write_text("[Unit]\nDescription=x\n[Service]\nExecStart=/bin/true\n")
+    (tmp_path / "reader.service.d").mkdir()
+    (tmp_path / "reader.service.d" / name).write_text((INIT / "systemd" / name).read_text())
+    verified = run("systemd-analyze", "verify", str(reader), SYSTEMD_UNIT_PATH=f"{tmp_path}:")
+    assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
 
 
 def test_snippet_is_posix_shell() -> None:

@@ -31,7 +31,7 @@ def _work() -> int:
     try:
         from upgradeconverter.cli.main import main as full
 
-        return full(sys.argv[1:])
+        return full(sys.argv[1:], confined=True)
     except KeyboardInterrupt:
         # Before the program listens to signals nothing has begun.
         return _INTERRUPTED

@@ -26,7 +26,7 @@ PACK = Pack(
     summary="LF-Edge EVE's /persist.",
     order=ORDER,
     layouts=LAYOUTS,
-    phases=(Phase(name="pre-vault", needs_vault=False), Phase(name="post-vault", needs_vault=True)),
+    phases=(Phase(name="pre-vault", needs_vault=False, moves_trees=False), Phase(name="post-vault", needs_vault=True)),
     migrations=(
         *settings.MIGRATIONS,
         pairs.MIGRATION,

@@ -313,38 +313,42 @@ def _received(listener: socket.socket) -> list[str]:
     return found
 
 
+def _tell(notifier: Notifier, reading: Reading) -> None:
+    notifier.tell(as_status(reading), reading.moves)
+
+
 @pytest.mark.parametrize("kind", ["path", "abstract"])
 def test_systemd_is_told(tmp_path: Path, kind: str) -> None:
     """A datagram has the status, and a longer time only when something has moved since the one before."""
     place = f"{tmp_path}/notify" if kind == "path" else f"@{tmp_path.name}-{os.getpid()}"
-    with _systemd(place) as listener, closing(Notifier(place, as_status)) as notifier:
+    with _systemd(place) as listener, closing(Notifier(place)) as notifier:
         for reading in (READING, READING, replace(READING, moves=8)):
-            notifier.tell(reading)
+            _tell(notifier, reading)
         status = f"STATUS={as_status(READING)}"
-        longer = "EXTEND_TIMEOUT_USEC=300000000"
+        longer = "EXTEND_TIMEOUT_USEC=360000000"
         assert _received(listener) == [f"{status}\n{longer}", status, f"{status}\n{longer}"]
 
 
 def test_nothing_is_extended_before_anything_has_moved(tmp_path: Path) -> None:
     """The first reading, before the first byte, moves no time limit."""
     place = f"{tmp_path}/notify"
-    with _systemd(place) as listener, closing(Notifier(place, as_status)) as notifier:
-        notifier.tell(replace(READING, moves=0))
+    with _systemd(place) as listener, closing(Notifier(place)) as notifier:
+        _tell(notifier, replace(READING, moves=0))
         assert [text.count("\n") for text in _received(listener)] == [0]
 
 
 def test_systemd_that_does_not_listen(tmp_path: Path) -> None:
     """A socket that nobody reads, or that is not there, holds nothing up; a reading that gets through counts as progress."""
     place = f"{tmp_path}/notify"
-    with closing(Notifier(place, as_status)) as notifier:
-        notifier.tell(READING)
+    with closing(Notifier(place)) as notifier:
+        _tell(notifier, READING)
         with _systemd(place) as listener:
-            notifier.tell(READING)
+            _tell(notifier, READING)
             assert [text.count("EXTEND") for text in _received(listener)] == [1]
             for moves in range(10000):
-                notifier.tell(replace(READING, moves=moves))
-    with closing(Notifier("\0bad", as_status)) as notifier:
-        notifier.tell(READING)
+                _tell(notifier, replace(READING, moves=moves))
+    with closing(Notifier("\0bad")) as notifier:
+        _tell(notifier, READING)
 
 
 @pytest.mark.parametrize("words", [(), ("--quiet",)])

@@ -207,6 +207,8 @@ def usage(context: Context) -> None:
     report.outcome, report.exit_status = Outcome.INFORMATION, 0
 
 
+# Those that change something.
+ACTING = ("run", "confirm", "rollback")
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "run": run,
     "plan": plan,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from upgradeconverter import log, preflight
 from upgradeconverter.cli import annexes, reporting, terminal, watching
 from upgradeconverter.cli.arguments import parser, split_words
-from upgradeconverter.cli.commands import COMMANDS, Context
+from upgradeconverter.cli.commands import ACTING, COMMANDS, Context
 from upgradeconverter.disk.attributes import gives_away
 from upgradeconverter.disk.dryrun import read_only
 from upgradeconverter.disk.posix import PosixDisk
+from upgradeconverter.engine.places import JOURNAL
 from upgradeconverter.engine.report import Report, as_text
 from upgradeconverter.engine.report import as_json as as_json_text
 from upgradeconverter.engine.run import outcome_of
@@ -31,6 +32,8 @@ from upgradeconverter.errors import (
     UpgradeConverterError,
     UsageError,
 )
+from upgradeconverter.journal.log import Journal
+from upgradeconverter.journal.record import EVERY_KIND
 from upgradeconverter.model.layout import access
 from upgradeconverter.model.outcome import Outcome
 from upgradeconverter.model.plan import Trial
@@ -48,14 +51,17 @@ if TYPE_CHECKING:
 _MAY_CHANGE = ("outside", "options", "annexes")
 
 
-def main(argv: list[str]) -> int:
-    """Carry out one command line; returns the exit status. Prints exactly one report on standard output."""
+def main(argv: list[str], *, confined: bool = False) -> int:
+    """Carry out one command line; returns the exit status. Prints exactly one report on standard output.
+
+    With `confined` the process gives up for good what it does not need of root's power.
+    """
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
     arguments = argparse.Namespace(report=None)
     try:
         arguments = _parsed(argv)
-        _carry_out(report, arguments)
+        _carry_out(report, arguments, confined=confined)
     except UpgradeConverterError as error:
         report.fail(error, outcome_of(error))
     except OSError as error:
@@ -80,14 +86,14 @@ def tell_failure(argv: list[str], error: UpgradeConverterError) -> int:
     return report.exit_status
 
 
-def _carry_out(report: Report, arguments: argparse.Namespace) -> None:
+def _carry_out(report: Report, arguments: argparse.Namespace, *, confined: bool) -> None:
     report.command, report.phase = split_words(arguments.words, deep=arguments.deep, source=arguments.source)
     if arguments.debug:
         log.show_details()
     settings = load(_flags(arguments), os.environ, _kernel_command_line())
     watching.told_deadline(settings.deadline)
     with stopping_politely():
-        _dispatch(report, settings, deep=arguments.deep)
+        _dispatch(report, settings, deep=arguments.deep, confined=confined)
     if settings.strict:
         report.judge_strictly()
 
@@ -160,7 +166,7 @@ def _kernel_command_line() -> str:
         return ""
 
 
-def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
+def _dispatch(report: Report, settings: Settings, *, deep: bool, confined: bool) -> None:
     if report.command == "packs":
         report.outcome = Outcome.INFORMATION
         report.details |= _show(settings, report) if report.phase != "all" else {"packs": _packs(settings, report)}
@@ -199,7 +205,23 @@ def _dispatch(report: Report, settings: Settings, *, deep: bool) -> None:
         if not gives_away() and report.command == "run":
             report.warn("not started as root: owners stay as they are, and not everything can be read and kept")
         context = Context(session=session, settings=settings, report=report, root_fd=disk.root_fd, deep=deep)
+        if confined:
+            _confine(context)
         COMMANDS[report.command](context)
+
+
+def _confine(context: Context) -> None:
+    """Give up what a command, in its phases, has no use for."""
+    from upgradeconverter.disk import privileges
+
+    session, report = context.session, context.report
+    if report.command not in ACTING or context.settings.dry_run:
+        privileges.keep_only(privileges.LOOKING)
+        return
+    carries = report.command != "run" or any(phase.moves_trees for phase in session.phases(report.phase))
+    # What an earlier start left open may be of any phase.
+    is_open = session.disk.find(JOURNAL) is not None and Journal(session.disk, JOURNAL).read(repair=False, brief=EVERY_KIND).open
+    privileges.keep_only(privileges.CARRYING if carries or is_open else privileges.MOVING)
 
 
 def _is_to_be_kept(places: Iterable[str], pack: Pack) -> bool:

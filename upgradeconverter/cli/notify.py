@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from socket import socket
 
-    from upgradeconverter.engine.progress import Reading
-
 VARIABLE = "NOTIFY_SOCKET"
-# For so long (seconds) nothing may move before systemd gives the start up; TimeoutStartSec= of the units says the same.
-PATIENCE = 300
+# For so long (seconds) nothing may move before systemd gives the start up, as TimeoutStartSec= of the units says; longer than it
+# takes who watches, so that there is a report.
+PATIENCE = 360
 
 
 class Notifier(Struct):
@@ -27,22 +25,20 @@ class Notifier(Struct):
 
     Attributes:
         place: path of the socket, or its abstract name after an `@`.
-        text_of: makes the status line.
     """
 
     place: str
-    text_of: Callable[[Reading], str]
     _moves: int = 0
     _socket: socket | None = None
 
-    def tell(self, reading: Reading) -> None:
-        """Tell of one reading. Nobody there, or nobody who reads, is no failure: the next one may get through."""
-        lines = [f"STATUS={self.text_of(reading)}"]
-        if reading.moves > self._moves:
+    def tell(self, text: str, moves: int) -> None:
+        """Show a sentence, and that so much has moved. Nobody there, or nobody who reads, is no failure."""
+        lines = [f"STATUS={text}"]
+        if moves > self._moves:
             lines.append(f"EXTEND_TIMEOUT_USEC={PATIENCE * 1_000_000}")
         with suppress(OSError, ValueError):
             self._open().sendto("\n".join(lines).encode(), self._address())
-            self._moves = reading.moves
+            self._moves = moves
 
     def close(self) -> None:
         """Let go of the socket."""

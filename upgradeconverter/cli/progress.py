@@ -69,11 +69,11 @@ def metered(*, quiet: bool) -> Iterator[Meter]:
     with ExitStack() as opened:
         watchers: list[Callable[[Reading], None]] = []
         place = os.environ.get(notify.VARIABLE, "")
-        if place:
-            notifier = opened.enter_context(closing(notify.Notifier(place, as_status)))
-            watchers.append(Seldom(every=EVENTS, tell=notifier.tell, eager=True))
         if watching.is_watched():
-            watchers.append(lambda reading: watching.told_moves(reading.moves))
+            watchers.append(lambda reading: watching.told_moves(reading.moves, as_status(reading)))
+        elif place:
+            notifier = opened.enter_context(closing(notify.Notifier(place)))
+            watchers.append(Seldom(every=EVENTS, tell=lambda r: notifier.tell(as_status(r), r.moves), eager=True))
         if not quiet and _is_terminal():
             person = _Person()
             opened.callback(person.hide)

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from upgradeconverter import __version__, log, preflight
+from upgradeconverter.cli.commands import ACTING
 from upgradeconverter.disk import outside
 from upgradeconverter.engine.report import pieces
 from upgradeconverter.model.outcome import ItemStatus
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from upgradeconverter.engine.report import Report
     from upgradeconverter.preflight import Figure
 
-# Commands that change something.
-_ACTING = ("run", "confirm", "rollback")
 _FOR_ROOT, _FOR_ALL = 0o600, 0o644
 _CONVERTED = (ItemStatus.DONE.value, ItemStatus.WAITING.value)
 
@@ -32,7 +31,7 @@ def name_of(report: Report) -> str:
 
 def drop(report: Report, directory: str) -> None:
     """Log a start that failed, and put report and figures there; a directory that refuses them is no failure."""
-    if report.exit_status and report.command in _ACTING:
+    if report.exit_status and report.command in ACTING:
         code = report.error["code"] if report.error is not None else ""
         fields = {"command": report.command, "phase": report.phase, "outcome": report.outcome.value, "code": code}
         log.event("start-failed", exit_status=report.exit_status, **fields)

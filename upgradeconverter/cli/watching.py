@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from upgradeconverter.cli.notify import Notifier
     from upgradeconverter.errors import UpgradeConverterError
 
 # For so long (seconds) nothing may move before a start is given up; TimeoutStartSec= of the units is longer.
@@ -32,7 +33,8 @@ PATIENCE = 300.0
 GRACE = 30.0
 _BEAT = 0.5
 _SIGNALLED = 128
-_MOVES, _DEADLINE = struct.Struct("=Q"), struct.Struct("=d")
+# What both see: how much has moved, the deadline, and how it goes as a sentence.
+_MOVES, _DEADLINE, _TEXT = struct.Struct("=Q"), struct.Struct("=8xd"), struct.Struct("=16x256p")
 
 _shared: mmap.mmap | None = None
 
@@ -40,12 +42,15 @@ _shared: mmap.mmap | None = None
 def told_deadline(seconds: float) -> None:
     """Let who watches know the deadline; 0 is none."""
     if _shared is not None:
-        _DEADLINE.pack_into(_shared, _MOVES.size, seconds)
+        _DEADLINE.pack_into(_shared, 0, seconds)
 
 
-def told_moves(moves: int) -> None:
-    """Let who watches know that something moves."""
+def told_moves(moves: int, text: str) -> None:
+    """Let who watches know that something moves, and how it goes."""
     if _shared is not None:
+        fields = bytearray(_TEXT.size)
+        _TEXT.pack_into(fields, 0, text.encode("utf-8", "replace")[:255])
+        _shared[_DEADLINE.size : _TEXT.size] = bytes(fields[_DEADLINE.size :])
         _MOVES.pack_into(_shared, 0, moves)
 
 
@@ -57,7 +62,7 @@ def is_watched() -> bool:
 def watched(work: Callable[[], int], argv: Sequence[str]) -> int:
     """Let another process do the work, and return its exit status, or that of a start that was given up."""
     global _shared  # noqa: PLW0603 - one of each process, like the process itself
-    _shared = mmap.mmap(-1, _MOVES.size + _DEADLINE.size)
+    _shared = mmap.mmap(-1, _TEXT.size)
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -86,17 +91,33 @@ def _die_with(parent: int) -> None:
 def _watch(child: int, shared: mmap.mmap, argv: Sequence[str]) -> int:
     begun = last = time.monotonic()
     moves = 0
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    notifier = _notifier(place) if place else None
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     while not poll.poll(_BEAT * 1000):
-        now, (moved,), (deadline,) = time.monotonic(), _MOVES.unpack_from(shared), _DEADLINE.unpack_from(shared, _MOVES.size)
+        now, (moved,), (deadline,) = time.monotonic(), _MOVES.unpack_from(shared), _DEADLINE.unpack_from(shared)
         if moved != moves:
             moves, last = moved, now
+            _tell(notifier, shared)
         if is_hanging(now - begun, now - last, deadline):
             return _give_up(child, now - last, argv)
+    _tell(notifier, shared)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else _tell_death(-status, argv)
+
+
+def _notifier(place: str) -> Notifier:
+    from upgradeconverter.cli.notify import Notifier
+
+    return Notifier(place)
+
+
+def _tell(notifier: Notifier | None, shared: mmap.mmap) -> None:
+    (moves,), text = _MOVES.unpack_from(shared), _TEXT.unpack_from(shared)[0].decode("utf-8", "replace")
+    if notifier is not None and text:
+        notifier.tell(text, moves)
 
 
 def is_hanging(seconds: float, still: float, deadline: float) -> bool:

@@ -85,10 +85,17 @@ __all__ = [
 
 
 class Phase(Struct, frozen=True, kw_only=True):
-    """One moment of the boot; `needs_vault` phases do not touch anything until the vault is usable."""
+    """One moment of the boot.
+
+    Attributes:
+        needs_vault: whether nothing is touched until the vault is usable.
+        moves_trees: whether what it moves may hold what needs root's power beyond owners and modes, such as device nodes, file
+            capabilities, immutable files and overlays' own attributes: containers' trees do.
+    """
 
     name: str
     needs_vault: bool
+    moves_trees: bool = True
 
 
 class Input(Struct, frozen=True, kw_only=True):

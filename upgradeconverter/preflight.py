@@ -185,7 +185,12 @@ def _content(folder: str, name: str) -> bytes:
     # Neither the folder nor the file may be a link that leads out of the root, and a FIFO must not hold up the boot.
     folder_fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     try:
-        fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK
+        try:
+            # That it was read is nothing to be written to the disk.
+            fd = posix.open(name, flags | posix.O_NOATIME, dir_fd=folder_fd)
+        except PermissionError:
+            fd = posix.open(name, flags, dir_fd=folder_fd)
     finally:
         posix.close(folder_fd)
     try:

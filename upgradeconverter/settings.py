@@ -167,7 +167,7 @@ def _seconds(text: str, origin: str) -> float:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("persist", "pack", "target", "read_back", "when_short", "deadline"):
+    for name in ("persist", "pack", "target", "read_back", "when_short", "on_failure", "deadline"):
         value = environment.get(f"{_PREFIX}{name.upper()}")
         if value:
             found[name] = _seconds(value, "environment") if name == "deadline" else value

@@ -21,10 +21,11 @@ COMMANDS = {
     "rollback": "take the last run back, over however many starts it went, and say what cannot be taken back",
     "history": "list the runs, and what became of each item",
     "usage": "show how much room state takes, by agent and place, and what could be reclaimed",
+    "doctor": "tell what the next boot would do with this disk and why, and what is unusual about it",
     "packs": "list the systems and layouts that can be converted; `packs show NAME` all that there is to know of one",
 }
 # Commands that are not about one phase.
-_WHOLE = ("confirm", "rollback", "history", "usage", "packs")
+_WHOLE = ("confirm", "rollback", "history", "usage", "doctor", "packs")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -209,6 +209,15 @@ def usage(context: Context) -> None:
 
 # Those that change something.
 ACTING = ("run", "confirm", "rollback")
+
+
+def doctor(context: Context) -> None:
+    """Tell what the next boot would do and why, and what is unusual."""
+    from upgradeconverter.cli import doctor as office
+
+    office.doctor(context)
+
+
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "run": run,
     "plan": plan,
@@ -218,4 +227,5 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "rollback": rollback,
     "history": history,
     "usage": usage,
+    "doctor": doctor,
 }

@@ -142,15 +142,15 @@ def as_line(reading: Reading, width: int = _WIDTH) -> str:
 def _parts(reading: Reading) -> list[str]:
     parts = [f"{reading.percent} %", f"{reading.items}/{reading.of_items} items"]
     if reading.of_size:
-        parts.append(_amount(reading.of_size, reading.size))
+        parts.append(amount(reading.of_size, reading.size))
     if reading.rate:
-        parts.append(f"{_amount(reading.rate)}/s")
+        parts.append(f"{amount(reading.rate)}/s")
     if reading.left is not None:
         parts.append(f"{_duration(reading.left)} left")
     return [*parts, reading.doing] if reading.doing else parts
 
 
-def _amount(size: float, part: float | None = None) -> str:
+def amount(size: float, part: float | None = None) -> str:
     """Return a number of bytes, or how many of them, in a unit that suits it."""
     unit = 0
     while size >= _STEP and unit < len(_UNITS) - 1:

@@ -76,7 +76,7 @@ class _Count(Struct):
     def walk(self, top: str) -> None:
         """Count everything below a directory, and that."""
         root = self.disk.find(top)
-        pending = [(root, self._place(top, None, root), False)] if root is not None else []
+        pending = [(root, self.place_of(top, None, root), False)] if root is not None else []
         while pending:
             entry, place, goes = pending.pop()
             goes = goes or entry.path in self.reclaimable
@@ -87,7 +87,7 @@ class _Count(Struct):
                 self.seen.add((entry.identity, entry.ctime_ns))
             self.rooms.setdefault((place.agent, place.directory, place.state), Room()).add(entry, reclaimable=goes)
             if entry.kind is Kind.DIRECTORY:
-                pending += [(inner, self._place(inner.path, place, inner), goes) for inner in self._inside(entry.path)]
+                pending += [(inner, self.place_of(inner.path, place, inner), goes) for inner in self._inside(entry.path)]
 
     def _inside(self, path: str) -> Iterator[Entry]:
         yield from self.disk.entries(path)
@@ -98,7 +98,8 @@ class _Count(Struct):
     def _homes(self) -> Iterable[str]:
         return (parent(path) for path in self.places if path.endswith(f"/{ENGINE_FOLDER}"))
 
-    def _place(self, path: str, above: Place | None, entry: Entry | None) -> Place:
+    def place_of(self, path: str, above: Place | None, entry: Entry | None) -> Place:
+        """Return whose a path is, by what is above it."""
         known = self.places.get(path)
         if known is not None:
             return known
@@ -135,6 +136,14 @@ def usage(session: Session, skips: Iterable[Skip]) -> list[dict[str, Any]]:
         }
         for (agent, directory, state), room in sorted(count.rooms.items())
     ]
+
+
+def strangers(session: Session) -> tuple[str, ...]:
+    """Return what lies in the root, and is nothing that the pack knows or that holds something of it."""
+    count = _Count(session.disk, {place.directory: place for place in _places(session)}, frozenset())
+    top = Place(_NOBODY, "", State.OTHER)
+    found = (entry for entry in session.disk.entries("") if entry.name != "lost+found")
+    return tuple(entry.path for entry in found if count.place_of(entry.path, top, entry).state is State.UNKNOWN)
 
 
 def _places(session: Session) -> Iterator[Place]:

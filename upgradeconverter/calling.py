@@ -47,7 +47,8 @@ class Result(Struct, frozen=True, kw_only=True):
     @property
     def may_be_read(self) -> bool:
         """Whether readers of the state may start: all is converted, or all is as it was (see `init/README.md`)."""
-        return self.status in (0, 1, 7)
+        # An interpreter that cannot start ends with 1 as well, and has no report.
+        return self.status in (0, 7) or (self.status == 1 and bool(self.report))
 
 
 def convert(

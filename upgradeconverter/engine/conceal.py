@@ -29,7 +29,7 @@ class Concealer:
         self._vault, self._places = vault, frozenset(places)
         self._numbers: dict[str, int] = {}
         # A path ends where a sentence goes on; what is cut too short is left out as a whole.
-        self._inside = re.compile(rf"(?<![\w/]){re.escape(vault)}/.*?(?=: |; |, |['\")]|$)", re.DOTALL)
+        self._inside = re.compile(rf"(?<![\w/.-]){re.escape(vault)}/.*?(?=: |; |, |['\")]|$)", re.DOTALL)
 
     @property
     def has_hidden(self) -> bool:

@@ -1,4 +1,4 @@
-"""The files in `init/` are understood by those who will read them: systemd, a POSIX shell, and people."""
+"""The files in `init/` are understood by those who will read them: systemd and people."""
 
 import re
 import subprocess
@@ -10,7 +10,6 @@ from upgradeconverter.cli import watching
 from upgradeconverter.cli.notify import PATIENCE
 
 INIT = Path(__file__).parent.parent / "init"
-SNIPPET = INIT / "eve" / "onboot-snippet.sh"
 PHASES = ("pre-vault", "post-vault", "confirm")
 INSTALLED = "/usr/lib/upgradeconverter/bin"
 START = f"{INSTALLED}/python3 -I -S {INSTALLED}/upgradeconverter"
@@ -43,41 +42,6 @@ def copy_units(folder: Path) -> None:
     # These two belong to systemd itself.
     for target in ("boot-complete", "multi-user"):
         (folder / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
-
-
-def fake_converter(folder: Path, *statuses: int) -> Path:
-    """Make a converter that ends with one status after the other, and with the last one from then on."""
-    converter = folder / "converter"
-    queue = folder / "statuses"
-    queue.write_text("".join(f"{status}\n" for status in statuses))
-    converter.write_text(
-        "#!/bin/sh\n"
-        f"echo \"$*\" >>'{folder}/calls'\n"
-        f"read -r status <'{queue}'\n"
-        f"[ \"$(wc -l <'{queue}')\" -eq 1 ] || sed -i 1d '{queue}'\n"
-        'exit "$status"\n'
-    )
-    converter.chmod(0o755)
-    return converter
-
-
-def start_snippet(folder: Path, phase: str, *statuses: int, cmdline: str = "") -> tuple[int, list[str]]:
-    """Start the EVE snippet with a converter that ends with `statuses`; return its own status and the calls it made."""
-    (folder / "cmdline").write_text(cmdline + "\n")
-    (folder / "sleep").write_text("#!/bin/sh\n")
-    (folder / "sleep").chmod(0o755)
-    converter = fake_converter(folder, *statuses)
-    ended = run(
-        "sh",
-        str(SNIPPET),
-        phase,
-        PYTHON="sh -u",
-        CONVERTER=str(converter),
-        CMDLINE=str(folder / "cmdline"),
-        PATH=f"{folder}:/usr/bin:/bin",
-    )
-    calls = folder / "calls"
-    return ended.returncode, calls.read_text().splitlines() if calls.exists() else []
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -155,53 +119,6 @@ def test_drop_in_is_understood(tmp_path: Path, name: str) -> None:
     (tmp_path / "reader.service.d" / name).write_text((INIT / "systemd" / name).read_text())
     verified = run("systemd-analyze", "verify", str(reader), SYSTEMD_UNIT_PATH=f"{tmp_path}:")
     assert (verified.stdout + verified.stderr, verified.returncode) == ("", 0)
-
-
-def test_snippet_is_posix_shell() -> None:
-    """`sh -n` reads the snippet without a word."""
-    parsed = run("sh", "-n", str(SNIPPET))
-    assert (parsed.stdout + parsed.stderr, parsed.returncode) == ("", 0)
-
-
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize(("status", "answer"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (127, 1), (137, 1)])
-def test_snippet_says_whether_readers_may_start(tmp_path: Path, phase: str, status: int, answer: int) -> None:
-    """Only a converted disk lets the readers start, whatever else the converter says."""
-    ended, calls = start_snippet(tmp_path, phase, status)
-    assert ended == answer
-    assert set(calls) == {f"{WORDS[phase]} --output json"}
-
-
-@pytest.mark.parametrize("statuses", [(5, 5, 0), (137, 0)])
-def test_snippet_asks_again(tmp_path: Path, statuses: tuple[int, ...]) -> None:
-    """A busy converter is asked again, and a killed one is started again to finish or undo."""
-    ended, calls = start_snippet(tmp_path, "post-vault", *statuses)
-    assert (ended, len(calls)) == (0, len(statuses))
-
-
-@pytest.mark.parametrize("cmdline", ["upgradeconverter=off", "quiet upgradeconverter=off rw"])
-def test_snippet_obeys_the_switch(tmp_path: Path, cmdline: str) -> None:
-    """Switched off on the kernel command line, the converter is not even called."""
-    assert start_snippet(tmp_path, "pre-vault", 0, cmdline=cmdline) == (0, [])
-
-
-@pytest.mark.parametrize("cmdline", ["upgradeconverter=offline", "xupgradeconverter=off", "upgradeconverter=dry-run"])
-def test_snippet_takes_no_other_word_for_the_switch(tmp_path: Path, cmdline: str) -> None:
-    """A word that only looks like the switch switches nothing off."""
-    ended, calls = start_snippet(tmp_path, "pre-vault", 0, cmdline=cmdline)
-    assert (ended, len(calls)) == (0, 1)
-
-
-def test_snippet_starts_what_the_units_start() -> None:
-    """The snippet calls the same program with the same interpreter and flags as the units."""
-    found = dict(re.findall(r"^(PYTHON|CONVERTER)=\$\{\1:-(.*)\}$", SNIPPET.read_text(), re.MULTILINE))
-    assert f"{found['PYTHON']} {found['CONVERTER']}" == START
-
-
-def test_snippet_without_a_converter_holds_the_readers(tmp_path: Path) -> None:
-    """A converter that is not installed has converted nothing."""
-    ended = run("sh", str(SNIPPET), "post-vault", CONVERTER=str(tmp_path / "none"), CMDLINE="/dev/null")
-    assert ended.returncode == 1
 
 
 def test_readme_lists_every_exit_status() -> None:

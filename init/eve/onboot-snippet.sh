@@ -1,80 +1,49 @@
 #!/bin/sh
-# How EVE starts the conversion. Three callers:
+# How EVE starts the conversion: `upgradeconverter-boot` with EVE's answers. One script with three words, for three callers.
 #
-#   onboot.sh, once /persist is mounted and the deprecated vaults are unlocked, where it started the converter before:
-#       onboot-snippet.sh pre-vault || true
+# 1. pkg/pillar/scripts/onboot.sh, which linuxkit runs as an onboot container before every service. In the place of
 #
-#   the vault manager, once the vault is unlocked, before it publishes ConversionComplete:
-#       onboot-snippet.sh post-vault
+#        echo "$(date -Ins -u) Starting upgradeconverter (pre-vault)"
+#        "$BINDIR"/upgradeconverter pre-vault
 #
-#   the base OS manager, once the partition under test has become active, which ends the time of testing:
-#       onboot-snippet.sh confirm || true
+#    so after `vaultmgr setupDeprecatedVaults`, after the room on /persist is seen to and `mkdir -p /persist/ingested`, and before
+#    /run/global/DevicePortConfig:
 #
-# Both phases convert on trial: what the release before left stays as it is until the third call. A release that fails its test
-# is followed by the one before, which finds all of it.
+#        onboot-snippet.sh pre-vault || true
+#
+#    Its answer is only for the record: the agents that talk to the controller come up whatever the disk looks like. What failed
+#    is taken back, so that they find the layout of the release before as a whole, and that release finds it after a fallback.
+#    A hardware watchdog may be armed while its daemon does not run yet; `upgradeconverter.deadline=` on the kernel command
+#    line, or `deadline` in /etc/upgradeconverter.toml, keeps below it.
+#
+# 2. pkg/pillar/cmd/vaultmgr, in the goroutine that is started once the vault is unlocked and VaultStatus is published with
+#    ConversionComplete false. In the place of RunPostVaultHandlers, after the trim and before the message to the channel
+#    by which ConversionComplete becomes true:
+#
+#        onboot-snippet.sh post-vault
+#
+#    0: publish ConversionComplete. 1: do not. Volumes, domains, downloads and base OS then wait; zedagent, nim and nodeagent do
+#    not, so the device stays in reach. A release under test falls back to the one before, to which an unconverted disk belongs.
+#    Before the vault is unlocked it must not be called: a locked one hides its names. A device without TPM calls it too.
+#
+# 3. pkg/pillar/cmd/baseosmgr, once the partition under test has become active, which ends the time of testing:
+#
+#        onboot-snippet.sh confirm || true
 #
 # Exit status: 0, the readers of the state may start; 1, they should wait.
-#
-# Before the vault a 1 is only for the record: the agents that talk to the controller have to come up whatever the disk
-# looks like. After the vault a 1 means: do not publish ConversionComplete. Who waits for it then does not start on a half
-# known disk, and a release under test falls back to the one before, to which an unconverted disk belongs.
 
-# Like the units: with nothing to do, -I -S saves a fifth of the start, and nothing of the caller's Python gets in.
-PYTHON=${PYTHON:-/usr/lib/upgradeconverter/bin/python3 -I -S}
-CONVERTER=${CONVERTER:-/usr/lib/upgradeconverter/bin/upgradeconverter}
-CMDLINE=${CMDLINE:-/proc/cmdline}
-BUSY_TRIES=60   # another instance: wait so many times ...
-BUSY_SECONDS=5  # ... so many seconds
-KILLED_TRIES=2  # ended by a signal: the next start finishes or undoes what was begun
+BOOT=${BOOT:-/usr/lib/upgradeconverter/bin/upgradeconverter-boot}
 
-say() {
-    echo "upgradeconverter $phase: $*" >&2
-}
-
-is_switched_off() {
-    [ -r "$CMDLINE" ] || return 1
-    case " $(tr '\n\t' '  ' <"$CMDLINE") " in
-        *" upgradeconverter=off "*) return 0 ;;
-        *) return 1 ;;
-    esac
-}
-
-phase=${1-}
-case $phase in
-    pre-vault | post-vault) words="$phase --trial" ;;
-    confirm) words=confirm ;;
-    *) echo "usage: $0 pre-vault|post-vault|confirm" >&2; exit 1 ;;
+case ${1-} in
+    # The controller first.
+    pre-vault) ON_FAILURE=take-back ;;
+    # Who waits for ConversionComplete must not meet a vault that looks empty.
+    post-vault | confirm) ON_FAILURE=keep ;;
+    *) echo "usage: ${0##*/} pre-vault|post-vault|confirm" >&2; exit 1 ;;
 esac
-
-if is_switched_off; then
-    say "switched off on the kernel command line"
-    exit 0
-fi
-if [ ! -x "$CONVERTER" ]; then
-    say "$CONVERTER is not there; nothing was converted"
+if [ ! -x "$BOOT" ]; then
+    echo "upgradeconverter $1: $BOOT is not there; nothing was converted" >&2
     exit 1
 fi
-
-while :; do
-    status=0
-    # shellcheck disable=SC2086 # they are words
-    $PYTHON "$CONVERTER" $words --output json || status=$?
-    case $status in
-        0) exit 0 ;;
-        1) say "done; some items were left as they are, the report names them"; exit 0 ;;
-        2) say "called wrongly; nothing was written"; exit 1 ;;
-        3) say "refused before anything was converted"; exit 1 ;;
-        4) say "failed, or out of time; what was under way was put back"; exit 1 ;;
-        5)
-            BUSY_TRIES=$((BUSY_TRIES - 1))
-            [ "$BUSY_TRIES" -gt 0 ] || { say "another instance is still at work"; exit 1; }
-            sleep "$BUSY_SECONDS"
-            ;;
-        6) say "stopped half way, nothing is lost; the report says what is needed"; exit 1 ;;
-        *)
-            KILLED_TRIES=$((KILLED_TRIES - 1))
-            [ "$KILLED_TRIES" -gt 0 ] || { say "ended with unknown status $status"; exit 1; }
-            say "ended with unknown status $status; once more"
-            ;;
-    esac
-done
+export ON_FAILURE
+exec "$BOOT" "$@"

@@ -102,7 +102,8 @@ def fake(root: Path, status: int) -> None:
     """Put a program into the initramfs that only notes its words, and ends with a status."""
     program = root / "usr/lib/upgradeconverter/bin/upgradeconverter"
     program.unlink()
-    text = f"import sys\nprint(*sys.argv[1:], file=open('/calls', 'a'))\nsys.exit({status})\n"
+    report = "open(f'/run/upgradeconverter/{sys.argv[1]}.json', 'w').write('{}')"
+    text = f"import sys\nprint(*sys.argv[1:], file=open('/calls', 'a'))\n{report}\nsys.exit({status})\n"
     program.write_text(text, encoding="utf-8")
     program.chmod(0o755)
 
@@ -128,6 +129,21 @@ def test_program_in_the_initramfs_converts(image: Path, tmp_path: Path) -> None:
         for name in reports:
             document = json.loads((root / "run/upgradeconverter" / name).read_text(encoding="utf-8"))
             assert document["exit_status"] == 0
+
+
+def test_extensions_find_their_libraries(image: Path) -> None:
+    """Each extension of the standard library that is in there can be imported in there."""
+    text = (
+        "import importlib, os, sysconfig\n"
+        "folder = sysconfig.get_path('platstdlib') + '/lib-dynload'\n"
+        "names = sorted({name.partition('.')[0] for name in os.listdir(folder)} - {'__pycache__'})\n"
+        "for name in names: importlib.import_module(name)\n"
+        "print(len(names))\n"
+    )
+    python = ["/usr/lib/upgradeconverter/bin/python3", "-I", "-c", text]
+    done = subprocess.run(["chroot", image, *python], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    assert int(done.stdout) > 30
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ USUAL = {"pre-vault": "take-back", "post-vault": "keep", "confirm": "keep"}
 
 
 def fake_converter(folder: Path, *statuses: int) -> Path:
-    """Make a converter that notes how it was called and ends with one status after the other, the last one from then on."""
+    """Make a converter that notes how it was called and ends with one status after the other, the last one from then on.
+
+    With -1 it ends as an interpreter does that cannot start: with 1, and without a report.
+    """
     converter, queue = folder / "converter", folder / "statuses"
     queue.write_text("".join(f"{status}\n" for status in statuses), encoding="utf-8")
     converter.write_text(
@@ -38,6 +41,8 @@ def fake_converter(folder: Path, *statuses: int) -> Path:
         f"{{ env; umask; pwd; }} >'{folder}/surroundings'\n"
         f"read -r status <'{queue}'\n"
         f"[ \"$(wc -l <'{queue}')\" -eq 1 ] || sed -i 1d '{queue}'\n"
+        '[ "$status" != -1 ] || exit 1\n'
+        f"echo '{{}}' >\"{folder}/report/$1.json\"\n"
         'exit "$status"\n',
         encoding="utf-8",
     )
@@ -85,14 +90,14 @@ def test_shellcheck_is_content(script: Path) -> None:
 def test_says_whether_readers_may_start(tmp_path: Path, shell: tuple[str, ...], phase: str, policy: str) -> None:
     """The exit status follows from what the program said and from the policy of the phase, or the one that was chosen."""
     chosen = policy or USUAL[phase]
-    words = f"{WORDS[phase].replace(USUAL[phase], chosen)} --output json --report {tmp_path}/report"
+    words = f"{WORDS[phase].replace(USUAL[phase], chosen)} --output json --report"
     for status in STATUSES:
         folder = tmp_path / str(status)
         folder.mkdir()
         given = {"ON_FAILURE": policy} if policy else {}
-        ended, calls = start(folder, *shell, str(BOOT), phase, statuses=(status,), REPORT=f"{tmp_path}/report", **given)
+        ended, calls = start(folder, *shell, str(BOOT), phase, statuses=(status,), **given)
         assert (status, ended) == (status, 0 if status in START[chosen] else 1)
-        assert set(calls) == {words}
+        assert set(calls) == {f"{words} {folder}/report"}
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
@@ -102,6 +107,14 @@ def test_asks_again(tmp_path: Path, shell: tuple[str, ...], statuses: tuple[int,
     made = statuses if ended == 0 else statuses[:2]
     found, calls = start(tmp_path, *shell, str(BOOT), "pre-vault", statuses=statuses)
     assert (found, len(calls)) == (ended, len(made))
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_takes_no_interpreter_that_cannot_start_for_a_program_that_did(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    """Python ends with 1 when it cannot import; only a report says that the program itself did, and an old one does not."""
+    assert start(tmp_path, *shell, str(BOOT), "pre-vault", statuses=(1,))[0] == 0
+    ended, calls = start(tmp_path, *shell, str(BOOT), "pre-vault", statuses=(-1,))
+    assert (ended, len(calls)) == (1, 3)
 
 
 def test_does_not_ask_for_ever(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ install() {
     inst "$python"
     _libraries "$python" "$initdir$place" "$initdir$library" | sort -u | while read -r library; do inst "$library"; done
 
-    inst_multiple env mkdir sleep mount ln
+    inst_multiple env mkdir rm sleep mount ln
     inst_multiple -o reboot
     inst_hook pre-pivot 90 "$moddir/convert.sh"
 }

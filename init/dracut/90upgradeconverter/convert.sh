@@ -40,9 +40,9 @@ _upgradeconverter_show_system() {  # what the converter asks the running system 
 
 _upgradeconverter_give_up() {
     warn "upgradeconverter: $*"
-    if [ -n "$DRACUT_SYSTEMD" ] && [ "$(getarg rd.emergency)" = reboot ]; then
-        # In this mode `die` halts, whatever was asked for.
-        systemctl --no-block --force reboot
+    if [ "$(getarg rd.emergency)" = reboot ]; then
+        # With systemd `die` halts, whatever was asked for; without it, it asks a systemd that is not there.
+        if [ -n "$DRACUT_SYSTEMD" ]; then systemctl --no-block --force reboot; else reboot -f; fi
         exit 1
     fi
     die "upgradeconverter: $*"

@@ -57,8 +57,18 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (base / "modules.d" / MODULE.name).symlink_to(MODULE)
     (top / "conf").write_text(f"upgradeconverter_tree={tree}\n", encoding="utf-8")
     (top / "none").mkdir()
-    words = ["--conf", top / "conf", "--confdir", top / "none", "--tmpdir", top, "--no-kernel", "--no-hostonly", "--no-compress"]
-    command = ["dracut", *words, "--modules", "base upgradeconverter", "--force", top / "image", "0.0.0"]
+    words = [
+        "--conf",
+        f"{top}/conf",
+        "--confdir",
+        f"{top}/none",
+        "--tmpdir",
+        str(top),
+        "--no-kernel",
+        "--no-hostonly",
+        "--no-compress",
+    ]
+    command = ["dracut", *words, "--modules", "base upgradeconverter", "--force", f"{top}/image", "0.0.0"]
     environment = {**os.environ, "dracutbasedir": str(base)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=240)
     assert "ERROR" not in done.stderr + done.stdout, done.stderr

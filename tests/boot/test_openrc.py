@@ -42,7 +42,7 @@ def openrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = top / "all"
     programs = [path for path in (root / "sbin").iterdir() if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
     own = ":".join(str(path.parent) for path in root.rglob("lib*.so.1"))
-    command = ["env", f"LD_LIBRARY_PATH={own}", "ldd", *programs, *(root / "lib/rc/bin").iterdir()]
+    command = ["env", f"LD_LIBRARY_PATH={own}", "ldd", *map(str, (*programs, *(root / "lib/rc/bin").iterdir()))]
     told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).stdout
     for library in set(re.findall(r"(?:=> |^\s)(/\S+) \(", told, re.MULTILINE)):
         place = root / "lib64" / Path(library).name if "/ld-" in library else root / "lib" / Path(library).name

@@ -170,7 +170,7 @@ def test_units_may_leave_early(unit: str) -> None:
 
     found = words_of(line_of(unit).split("/bin/upgradeconverter ")[1].split())
     assert found is not None
-    assert (found["phase"], found["--output"]) == (unit, "json")
+    assert (found["phase"], found["--report"]) == (unit, "/run/upgradeconverter")
 
 
 def test_preflight_believes_nothing_without_a_stamp(tmp_path: Path) -> None:

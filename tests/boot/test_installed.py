@@ -41,16 +41,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_installed_program(unit: str, installed: Path, tmp_path: Path) -> None:
     """The command converts; after that command and units look once more, and then import the preflight and nothing else."""
     python, program = f"{installed}/bin/python3", f"{installed}/bin/upgradeconverter"
-    words = ("-p", make_disk(tmp_path / "persist"), "--target", "latest", "--output=json")
-    first = start((program,), *words, python=python)
+    words = ("-p", make_disk(tmp_path / "persist"), "--target", "latest")
+    first = start((program,), *words, "--output=json", python=python)
     assert (first.status, json.loads(first.said)["outcome"]) == (0, "done")
-    line = line_of(unit).replace(INSTALLED, str(installed)).split() if unit else [python, program]
+    typed = f"{python} {program} --report /run/upgradeconverter"
+    line = (line_of(unit) if unit else typed).replace("/run/", f"{tmp_path}/").replace(INSTALLED, str(installed)).split()
+    report = tmp_path / f"upgradeconverter/{unit or 'all'}.json"
     place = line.index(program) + 1
-    second, third = (start(line[1:place], *line[place:], *words, python=line[0]) for _ in range(2))
-    assert [json.loads(each.said)["outcome"] for each in (second, third)] == ["nothing-to-do"] * 2
+    starts = []
+    for _ in range(2):
+        starts.append(start(line[1:place], *line[place:], *words, python=line[0]))
+        assert json.loads(report.read_text(encoding="utf-8"))["outcome"] == "nothing-to-do"
+    second, third = starts
     assert (second.status, third.status, third.errors) == (0, 0, "")
-    # Nobody had asked for one phase yet, so that the first start of a unit goes on, and finds what the program depends on.
-    assert second.modules > ALLOWED or not unit
+    # Nobody had asked for one phase, or for a report, yet: that start goes on, and finds what the program depends on.
+    assert second.modules > ALLOWED
     assert third.modules == ALLOWED
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,8 +95,10 @@ def ask(shell: str, folder: Path, line: str, known: Table | None = None) -> set[
 
 def run(*command: str) -> str:
     """Run a program that has to succeed without a word on standard error, and return what it says."""
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "TERM": "dumb"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    # A shell may keep things of its own at home.
+    with tempfile.TemporaryDirectory() as home:
+        environment = {"PATH": os.environ["PATH"], "HOME": home, "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert (done.stderr, done.returncode) == ("", 0)
     return done.stdout
 

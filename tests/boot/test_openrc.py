@@ -123,7 +123,7 @@ def test_conf_names_what_the_services_read() -> None:
 def test_services_start_in_order(openrc: Path, tmp_path: Path) -> None:
     """Mounts, pre-vault, the vault's key, post-vault, readers, and at last confirm, each with its words."""
     log, state = boot(openrc, tmp_path, {})
-    report = "--output json --report /run/upgradeconverter -p /persist"
+    report = "--report /run/upgradeconverter -p /persist"
     assert log[:4] == [
         "localmount",
         f"pre-vault --trial --on-failure take-back {report} --deadline 1800",

@@ -90,7 +90,7 @@ def test_shellcheck_is_content(script: Path) -> None:
 def test_says_whether_readers_may_start(tmp_path: Path, shell: tuple[str, ...], phase: str, policy: str) -> None:
     """The exit status follows from what the program said and from the policy of the phase, or the one that was chosen."""
     chosen = policy or USUAL[phase]
-    words = f"{WORDS[phase].replace(USUAL[phase], chosen)} --output json --report"
+    words = f"{WORDS[phase].replace(USUAL[phase], chosen)} --report"
     for status in STATUSES:
         folder = tmp_path / str(status)
         folder.mkdir()
@@ -148,7 +148,7 @@ def test_starts_what_the_units_start(tmp_path: Path) -> None:
         wanted = [*words.split(), "--deadline", "1800", "--output", "json"]
         assert set(line[len(program) :]) - {"--report", "/run/upgradeconverter"} <= set(wanted)
         _, calls = start(tmp_path, "sh", str(BOOT), phase, "-p", "/x y", "--deadline", "9")
-        assert calls[-1] == f"{words} --output json --report {tmp_path}/report -p /x y --deadline 9"
+        assert calls[-1] == f"{words} --report {tmp_path}/report -p /x y --deadline 9"
     assert "REPORT=${REPORT:-/run/upgradeconverter}" in BOOT.read_text(encoding="utf-8")
 
 
@@ -157,7 +157,7 @@ def test_surroundings_are_the_same_at_every_boot(tmp_path: Path, shell: tuple[st
     """Nothing of the caller's environment, mask and directory reaches the program; the folder of reports is for root alone."""
     start(tmp_path, *shell, str(BOOT), "pre-vault", LC_ALL="de_DE", PYTHONPATH="/tmp", UPGRADECONVERTER_TARGET="other")
     found = set((tmp_path / "surroundings").read_text(encoding="utf-8").splitlines())
-    wanted = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TMPDIR=/run", "0077", "/"}
+    wanted = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", f"TMPDIR={tmp_path}/report", "0077", "/"}
     # What a shell, here the program, sets by itself.
     assert {line for line in found if not line.startswith(("PWD=", "_=", "SHLVL=", "OLDPWD="))} == wanted
     assert (tmp_path / "report").stat().st_mode & 0o777 == 0o700
@@ -185,4 +185,4 @@ def test_eve_has_its_policy_whatever_the_caller_has(tmp_path: Path, phase: str) 
         folder.mkdir()
         ended, calls = start(folder, "sh", str(SNIPPET), phase, statuses=(status,), ON_FAILURE="whatever")
         assert (status, ended) == (status, 0 if status in START[USUAL[phase]] else 1)
-        assert set(calls) == {f"{WORDS[phase]} --output json --report {folder}/report"}
+        assert set(calls) == {f"{WORDS[phase]} --report {folder}/report"}

@@ -83,4 +83,4 @@ def test_folder_is_made(tmp_path: Path) -> None:
     made = root / "run/upgradeconverter"
     assert set(root.rglob("*")) - before == {made}
     facts = made.stat()
-    assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o700, 0, 0)
+    assert (stat.S_IMODE(facts.st_mode), facts.st_uid, facts.st_gid) == (0o755, 0, 0)

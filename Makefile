@@ -31,7 +31,7 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check sweep powercut mutation-score bench fuzz fmt clean proto wheel tools static
+.PHONY: help run test check sweep powercut mutation-score bench fuzz fmt clean proto wheel deb tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ proto: $(DEV)  ## regenerate the protobuf modules of all packs
 
 wheel: $(DEV)  ## build the package into dist/
 	$(BIN)/python -m build --wheel .
+
+deb: tools $(DEV)  ## build the Debian package into dist/
+	sh init/debian/build.sh $(BIN)/python build/deb
+	@mkdir -p dist && mv build/deb/*.deb dist/
 
 clean:  ## remove everything that make and the tools have made
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

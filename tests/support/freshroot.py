@@ -6,12 +6,14 @@ under digests of what they are made of. Needs root and Debian's mirrors.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +34,11 @@ INPUTS = ("CHANGELOG.md", "LICENSE", "README.md", "docs", "init", "migrations", 
 # So many builds of one kind are kept: the checkout changes, and whoever goes back and forth need not build each time.
 _KEPT = 3
 _MINUTES = 60
-# Mounts of its own, which go with the process, and so does the process with the one that started it.
-_APART = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "sh", "-euc")
+# Hundredths of a second until nobody is in the control groups of a container that was killed.
+_PATIENCE = 500
+# Mounts and processes of its own, which go with the first one, and that with who started it. Without the namespace of processes
+# the system in the container would outlive a systemd-nspawn that is killed.
+_APART = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-euc")
 # Where no systemd gives each container a place among the control groups, two at a time would share one, and stop each other.
 _ENTER = """
 merged=$1 options=$2 group=$3
@@ -68,17 +73,42 @@ def entered(root: Root, scratch: Path, *words: str) -> Iterator[list[str]]:
     alone = not os.path.isdir("/run/systemd/system")
     spawn = ["systemd-nspawn", "--quiet", "--register=no", f"--machine={name}", f"--directory={merged}"]
     spawn += ["--keep-unit"] if alone else []
-    try:
-        yield [*_APART, _ENTER, "sh", str(merged), options, name if alone else "", *spawn, *words]
-    finally:
-        for tree in _GROUPS:
-            _remove_group(f"{tree}/{name}")
+    left = [f"{tree}/{name}" for tree in (*_GROUPS, "/run/systemd/nspawn/propagate")]
+    with tidied('for _ in 1 2 3 4 5 6 7 8; do sleep 1; find "$@" -depth -type d -exec rmdir {} +; done', *left):
+        try:
+            yield [*_APART, _ENTER, "sh", str(merged), options, name if alone else "", *spawn, *words]
+        finally:
+            for place in left:
+                _remove(place)
 
 
-def _remove_group(group: str) -> None:
-    """Remove a control group and those below it, which nobody is in any more."""
-    for folder, _, _ in os.walk(group, topdown=False):
-        os.rmdir(folder)
+@contextmanager
+def tidied(script: str, *words: str) -> Iterator[None]:
+    """Let a shell clean up, should this process be killed before the body has come to its end."""
+    shell = ["sh", "-c", f"read -r _ || {{ {script}; }}", "sh", *words]
+    with subprocess.Popen(
+        shell, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as waiting:
+        try:
+            yield
+        finally:
+            waiting.communicate(b"all is done\n")
+
+
+def _remove(top: str) -> None:
+    """Remove a folder of folders, such as a control group; who was killed in one may still be on the way out."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        for _ in range(_PATIENCE):
+            try:
+                os.rmdir(folder)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                time.sleep(0.01)
+            else:
+                break
+        else:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), folder)
 
 
 def run_in(root: Root, scratch: Path, *command: str, binds: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -115,9 +145,9 @@ def installed() -> Root:
     return Root((str(_made("installed", key, lambda folder: _install(below, folder)) / "upper"), *below.layers))
 
 
-def install(root: Root, scratch: Path) -> subprocess.CompletedProcess[str]:
-    """Install the package on a root."""
-    deb = package()
+def install(root: Root, scratch: Path, deb: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Install the package of this checkout, or another one, on a root."""
+    deb = deb or package()
     return run_in(root, scratch, "dpkg", "--install", f"/mnt/{deb.name}", binds=(f"{deb}:/mnt/{deb.name}",))
 
 

@@ -15,7 +15,8 @@ TEST_TOOLS='strace:strace mkfs.ext4:e2fsprogs getfattr:attr setfattr:attr getfac
   losetup:mount mount:mount mkfs.xfs:xfsprogs xfs_io:xfsprogs mkfs.btrfs:btrfs-progs rsync:rsync unshare:util-linux systemd-analyze:systemd
   dash:dash busybox:busybox-static shellcheck:shellcheck dracut:dracut-core cpio:cpio man:man-db groff:groff-base
   fish:fish zsh:zsh systemd-sysusers:systemd systemd-tmpfiles:systemd
-  dpkg-buildpackage:dpkg-dev dh:debhelper lintian:lintian mmdebstrap:mmdebstrap systemd-nspawn:systemd-container'
+  dpkg-buildpackage:dpkg-dev dh:debhelper lintian:lintian mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
+  pgrep:procps setpriv:util-linux'
 
 missing_packages() {  # the packages of all given program:package pairs whose program is not there, each once
   for pair in "$@"; do

@@ -6,7 +6,7 @@ unlocked by `unlock-vault.service`, as `init/README.md` wants it. `collect.servi
 as a boot may take, does what the test wants done then, writes down what became of it, and switches the machine off.
 
 Needs root. What ConditionKernelCommandLine= sees are the arguments of the first process; the program sees `/proc/cmdline`, over
-which the same words are mounted.
+which the same words are mounted, for our units once more: they get a `/proc` of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import vaults
 from tests.support.disktree import Tree, build
-from tests.support.freshroot import Root, clean, entered
+from tests.support.freshroot import Root, clean, entered, tidied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +64,7 @@ _RIG = {
         "[Mount]\nWhat=/opt/rig/cmdline\nWhere=/proc/cmdline\nType=none\nOptions=bind\n"
         "[Install]\nWantedBy=local-fs.target\n"
     ),
+    "upgradeconverter-.service.d/rig.conf": "[Service]\nBindReadOnlyPaths=/opt/rig/cmdline:/proc/cmdline\n",
     PERSIST: (
         "[Unit]\nDefaultDependencies=no\nBefore=local-fs.target\nRequires=proc-cmdline.mount\nAfter=proc-cmdline.mount\n"
         "[Mount]\nWhat=/mnt/data\nWhere=/persist\nType=none\nOptions=bind\n"
@@ -77,7 +78,7 @@ _RIG = {
 }
 _VAULT = {
     UNLOCK: (
-        f"[Unit]\nRequiresMountsFor=/persist\nAfter={PRE}\n"
+        "[Unit]\nRequiresMountsFor=/persist\n"
         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStartPre=/usr/bin/test -e /opt/rig/may-unlock\n"
         "WorkingDirectory=/opt/rig\nExecStart=/usr/bin/python3 -c 'import vaults; vaults.add_key(\"/persist\")'\n"
     ),
@@ -260,7 +261,8 @@ class Machine:
 @contextmanager
 def machine(root: Root, scratch: Path, tree: Tree, *, vault: bool = True, size: str = "64M") -> Iterator[Machine]:
     """Give a machine with a disk on which a tree is built, behind a key where its vault is, unless it is to be without one."""
-    with vaults.mounted(str(scratch / "image"), str(scratch / "data"), size=size) as data:
+    place = str(scratch / "data")
+    with tidied('umount --lazy "$1"', place), vaults.mounted(str(scratch / "image"), place, size=size) as data:
         key = vaults.add_key(data) if vault else b""
         if vault:
             os.mkdir(f"{data}/vault", 0o700)

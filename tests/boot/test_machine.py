@@ -17,6 +17,7 @@ from tests.support.disktree import capture
 from tests.support.freshroot import installed
 from tests.support.machine import CONFIRM, PERSIST, POST, PRE, READER, UNLOCK, UNLOCK_LATER, UNLOCKED, Machine, machine
 from tests.support.olddisk import DIGEST, IMAGE, PREPARED, TARGETS, make_disk
+from tests.support.starting import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 # The first test waits until a Debian is there and the package is built.
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
-# As init/README.md says it, for a service that waits, and for one that can read the new layout only.
+# A service that only waits, and one that has the drop-in for readers.
 WAITS = f"[Unit]\nAfter={PRE} {POST}\n{READER}"
-NEEDS = f"[Unit]\nAfter={PRE} {POST}\nRequires={PRE} {POST}\n{READER}"
+NEEDS = (CHECKOUT / "init/systemd/readers.conf").read_text(encoding="utf-8") + READER
 READERS = {"waits.service": WAITS, "needs.service": NEEDS}
 # What judges the boot, and what it says.
 GOOD, BAD = (

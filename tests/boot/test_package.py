@@ -71,15 +71,15 @@ def test_every_unit_and_example_is_in_its_place(content: Path) -> None:
     """Services and targets are where systemd looks, drop-ins and other systems' files among the examples."""
     units, examples = content / "usr/lib/systemd/system", content / "usr/share/doc/upgradeconverter/examples"
     ours = list((INIT / "systemd").iterdir())
-    assert {path.name for path in units.iterdir()} == {path.name for path in ours if path.suffix in {".service", ".target"}}
-    for path in ours:
-        place = examples if path.suffix == ".conf" else units
-        assert (place / path.name).read_bytes() == path.read_bytes()
-    for folder in (each for each in (INIT / "eve", INIT / "openrc") if each.is_dir()):
+    assert {path.name for path in units.iterdir()} == {path.name for path in ours if path.suffix != ".conf"}
+    for path in (path for path in (INIT / "systemd").rglob("*") if path.is_file()):
+        place = examples if path.suffix == ".conf" and path.parent == INIT / "systemd" else units
+        assert (place / path.relative_to(INIT / "systemd")).read_bytes() == path.read_bytes()
+    for folder in (INIT / "eve", INIT / "openrc", INIT / "sysusers.d"):
         assert {path.name for path in (examples / folder.name).iterdir()} == {path.name for path in folder.iterdir()}
-    for kind in ("tmpfiles.d", "sysusers.d"):
-        for path in (INIT / kind).glob("*.conf"):
-            assert (content / "usr/lib" / kind / path.name).read_bytes() == path.read_bytes()
+    assert (content / "usr/lib/tmpfiles.d/upgradeconverter.conf").exists()
+    assert (content / "usr/lib/dracut/modules.d/90upgradeconverter/module-setup.sh").exists()
+    assert (content / "usr/share/man/man8/upgradeconverter.8.gz").exists()
 
 
 def test_the_units_start_what_is_in_the_package(content: Path) -> None:
@@ -103,7 +103,11 @@ def test_nothing_tells_where_it_was_built(content: Path) -> None:
     assert len(files) > 100
     assert [path for path in files if str(CHECKOUT).encode() in path.read_bytes()] == []
     assert [path for path in files if path.suffix == ".pyc" or "wheel/upgradeconverter" in str(path)] == []
-    assert sorted(path.name for path in (content / INSTALLED.lstrip("/") / "bin").iterdir()) == ["python3", "upgradeconverter"]
+    assert sorted(path.name for path in (content / INSTALLED.lstrip("/") / "bin").iterdir()) == [
+        "python3",
+        "upgradeconverter",
+        "upgradeconverter-boot",
+    ]
     assert [path.name for path in (content / "usr/bin").iterdir()] == ["upgradeconverter"]
 
 

@@ -159,13 +159,14 @@ class Boot:
         return [str(entry.get("MESSAGE")) for entry in self.journal if unit in {entry.get("_SYSTEMD_UNIT"), entry.get("UNIT")}]
 
     def reports(self, unit: str) -> list[dict[str, Any]]:
-        """Return the reports that the program wrote as its output in a unit, without its events."""
-        told = (
-            str(entry.get("MESSAGE"))
-            for entry in self.journal
-            if entry.get("_SYSTEMD_UNIT") == unit and entry.get("_TRANSPORT") == "stdout"
-        )
-        return [document for document in _documents("\n".join(told)) if "exit_status" in document]
+        """Return the report that a unit left; none where it started nothing."""
+        phase = unit.removeprefix("upgradeconverter-").removesuffix(".service")
+        content = self.files.get(f"/run/upgradeconverter/{phase}.json", b"")
+        return [json.loads(content)] if content else []
+
+    def events(self, unit: str) -> list[dict[str, Any]]:
+        """Return the entries of the journal that are events of a unit, with fields of their own."""
+        return [entry for entry in self.journal if entry.get("_SYSTEMD_UNIT") == unit and "UPGRADECONVERTER_EVENT" in entry]
 
 
 class DidNotBootError(Exception):
@@ -355,12 +356,3 @@ def _unit(block: dict[str, str]) -> Unit:
         text=block.get("StatusText", ""),
         properties=block,
     )
-
-
-def _documents(text: str) -> list[dict[str, Any]]:
-    """Return all JSON objects of a text that has nothing else between them that begins with a brace."""
-    decoder, found, place = json.JSONDecoder(), [], 0
-    while (place := text.find("{", place)) >= 0:
-        document, place = decoder.raw_decode(text, place)
-        found.append(document)
-    return found

@@ -119,9 +119,11 @@ def test_open_transaction_waits_for_the_vault(top: str, vault: FakeVault, words:
     assert not os.path.exists(f"{top}/vault/{ENGINE}")
 
 
-def test_open_transaction_waits_for_its_phase(top: str) -> None:
-    """The phase before the vault leaves a transaction that lies in the vault alone and says so."""
+@pytest.mark.parametrize("locked", [False, True])
+def test_open_transaction_waits_for_its_phase(top: str, vault: FakeVault, locked: bool) -> None:
+    """The phase before the vault leaves a transaction that lies in the vault alone and says so; that is no failure."""
     _stopped(top)
+    vault.locked = locked
     before = _before(top)
     status, document = _run(top, "pre-vault")
     assert (status, document["warnings"]) == (0, ["an open transaction waits for the phase that may touch the vault"])

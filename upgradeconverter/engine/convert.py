@@ -224,10 +224,11 @@ def _recover(run: Run, view: JournalView, phase: str) -> bool:
             e.needs_vault for e in run.session.phases(phase)
         )
         if vault_homes and (blocked is not None or is_early):
-            if blocked is not None:
-                _refuse_phase(run, blocked)
-            else:
+            if is_early:
+                # The vault may be locked still, and then nothing in it can be told.
                 run.report.warnings.append("an open transaction waits for the phase that may touch the vault")
+            elif blocked is not None:
+                _refuse_phase(run, blocked)
             return False
         stamp(run.session, run.session.carried_label())
     run.has_acted = bool(view.open)

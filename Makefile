@@ -11,6 +11,7 @@ PACK ?= eve
 TARGET ?= latest
 JOBS ?= 2
 STATES ?= 100000
+CUTS ?= 200
 SEED ?= 1
 SECONDS ?= 60
 EXAMPLES ?= 1000
@@ -31,7 +32,7 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check sweep powercut mutation-score bench fuzz fmt clean proto wheel deb tools static
+.PHONY: help run test check sweep powercut boot-test mutation-score bench fuzz fmt clean proto wheel deb tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,10 @@ test: tools static  ## everything: the checks and the whole test suite with cove
 
 powercut: tools $(DEV)  ## cut the power of real file systems STATES=100000 times (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.powercut.sweep --states $(STATES) --seed $(SEED) --jobs $(JOBS)
+
+boot-test: tools $(DEV)  ## cut the power of a whole machine in qemu CUTS=200 times (needs root), with SEED=1 JOBS=2
+	@sh tests/support/install-tools.sh --machine
+	$(BIN)/python -m tests.machine.sweep --cuts $(CUTS) --seed $(SEED) --jobs $(JOBS)
 
 mutation-score: tools $(DEV)  ## remove each sync and record in turn, and say what caught that (needs root), with SEED=1 JOBS=2
 	$(BIN)/python -m tests.mutation.score --seed $(SEED) --jobs $(JOBS)

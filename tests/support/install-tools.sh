@@ -4,6 +4,7 @@
 #   install-tools.sh                the tools of the test suite
 #   install-tools.sh --venv PYTHON  what PYTHON needs to make a virtual environment
 #   install-tools.sh --make         make itself
+#   install-tools.sh --machine      what starts a whole machine, for the long proof only
 #
 # Needs root or a sudo that asks for no password only when something is missing; without either it names the command.
 set -eu
@@ -17,6 +18,7 @@ TEST_TOOLS='strace:strace mkfs.ext4:e2fsprogs getfattr:attr setfattr:attr getfac
   fish:fish zsh:zsh systemd-sysusers:systemd systemd-tmpfiles:systemd
   dpkg-buildpackage:dpkg-dev dh:debhelper lintian:lintian mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
   pgrep:procps setpriv:util-linux'
+MACHINE_TOOLS='qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap gpgv:gpgv busybox:busybox-static cpio:cpio debugfs:e2fsprogs'
 
 missing_packages() {  # the packages of all given program:package pairs whose program is not there, each once
   for pair in "$@"; do
@@ -32,6 +34,8 @@ missing() {
   case $mode in
     --venv) missing_venv_package "$python" ;;
     --make) missing_packages make:make ;;
+    --machine) # shellcheck disable=SC2086  # a list of words on purpose
+      missing_packages $MACHINE_TOOLS ;;
     *) # shellcheck disable=SC2086  # a list of words on purpose
       missing_packages $TEST_TOOLS ;;
   esac
@@ -47,9 +51,9 @@ give_up() {
 mode=${1-}
 python=${2-}
 case $mode in
-  '' | --make) ;;
+  '' | --make | --machine) ;;
   --venv) [ -n "$python" ] || { echo "usage: $0 --venv PYTHON" >&2; exit 2; } ;;
-  *) echo "usage: $0 [--make | --venv PYTHON]" >&2; exit 2 ;;
+  *) echo "usage: $0 [--make | --machine | --venv PYTHON]" >&2; exit 2 ;;
 esac
 
 packages=$(missing)

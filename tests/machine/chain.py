@@ -11,44 +11,44 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from tests.machine.disk import LIFE, PLACE, WORDS, case
-from tests.machine.guest import PHASES, Cut, Pace, boot
-from tests.machine.log import events_of
+from tests.machine.guest import MOMENTS, PHASES, Cut, Pace, boot
+from tests.machine.log import events_of, written_in
 from tests.powercut.blockdev import copy_sparse
 from tests.powercut.oracle import NO_RECORD, last_record
 from tests.powercut.survivors import Replay, Survivor, _selections, survivors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.machine.guest import Ending
     from tests.machine.image import Machine
     from tests.powercut.examine import Bench, Scene
+    from tests.powercut.recorder import Event
 
 MOST_CUTS = 6  # of one chain, before it is left to come to its end
 MOST_BOOTS = 12
 SHARE_OF_CUTS = 0.85
 OTHERS = 5  # other states of each boot that the host looks at, without booting them
 GOOD = "machine.good"
+OLD = ("upgradeconverter=off", "machine.old")
 _SELECTIONS = 12
 _SLACK = 1.1
 _MUCH = 100_000
 _BY_WRITES = 0.5
-# Where a machine is cut, and how often; a moment that does not come in a boot lets it come to its end.
-MOMENTS = {
-    "kernel": 1,
-    "pre-vault": 2,
-    "pre-vault works": 3,
-    "after pre-vault": 1,
-    "post-vault": 3,
-    "post-vault works": 7,
-    "after post-vault": 1,
-    "confirm": 7,
-    "after confirm": 1,
-}
+# How often a machine is cut in each of its moments.
+WEIGHTS = dict(zip(MOMENTS, (1, 2, 4, 1, 2, 14, 1, 8, 1), strict=True))
+# With a transaction open in a vault that is still locked, `pre-vault` refuses, and `post-vault` goes on with it.
+_PUT_OFF = "exit-code 3 failed"
+_OPEN = ("begin", "staged", "undo", "confirmed", "done")
+_EARLIER = 40  # events before the end of a record at which the power may have gone as well
+_OLD_SYSTEM = 0.3  # of the boots of a chain whose trial has not come to its end
 _AFTER_TRIAL, _AFTER_CONFIRM = 1, 2  # numbers of the starts in `disk.LIFE`
 
 
@@ -63,14 +63,23 @@ class CutSeen:
 
 @dataclass(slots=True)
 class ChainSeen:
-    """What was seen of one chain; `problems` say in which boot they were seen."""
+    """What was seen of one chain; `problems` say in which boot they were seen.
+
+    Attributes:
+        others: states that only the host looked at.
+        old: boots of the old system, which does not convert, and has to find all that it left.
+        put_off: boots in which `pre-vault` refused, since the vault was locked in which a cut had left something open.
+    """
 
     number: int
     boots: int = 0
     cuts: list[CutSeen] = field(default_factory=list)
     others: int = 0
+    put_off: int = 0
+    old: int = 0
     problems: list[str] = field(default_factory=list)
     kept: str = ""
+    left_open: bool = False
 
 
 @dataclass(slots=True)
@@ -97,27 +106,36 @@ class Rig:
 
     # --- one boot ------------------------------------------------------------------------------------------------------
 
-    def boot(self, base: str, words: tuple[str, ...], cut: Cut | None = None) -> tuple[Ending, Replay]:
-        """Boot from a copy of an image; returns what was seen, and the way from the image to what was left."""
+    def boot(self, base: str, words: tuple[str, ...], cut: Cut | None = None) -> tuple[Ending, list[Event]]:
+        """Boot from a copy of an image; returns what was seen, and what was written down."""
         copy_sparse(base, self.path("disk"))
         ending = boot(self.machine, self.path("disk"), self.path("log"), self.path("console"), (*WORDS, *words), cut)
-        return ending, Replay([base], list(events_of(self.path("log"))), self.bench.folder)
+        return ending, list(events_of(self.path("log")))
+
+    @contextmanager
+    def replay(self, base: str, events: list[Event]) -> Iterator[Replay]:
+        """Walk from an image along what was written down."""
+        replay = Replay([base], events, self.bench.folder)
+        try:
+            yield replay
+        finally:
+            replay.close()
 
     def calibrate(self) -> tuple[Pace, list[str]]:
         """Boot undisturbed; returns its pace, and what is wrong with the result."""
         base = self.scene.images[0]
-        ending, replay = self.boot(base, (GOOD,))
-        replay.go_to(len(replay.events))
-        replay.make(Survivor(replay.at, "prefix", tuple(replay.under_way)), [self.path("again")])
-        replay.close()
+        ending, events = self.boot(base, (GOOD,))
+        with self.replay(base, events) as replay:
+            replay.go_to(len(events))
+            replay.make(Survivor(len(events), "whole", tuple(replay.under_way)), [self.path("again")])
         problems = ["what was written down is not what was written"] if not same(self.path("disk"), self.path("again")) else []
         problems += self.at_rest(ending, self.path("disk"), _AFTER_CONFIRM)
         pace = Pace.of(ending, os.path.getsize(self.path("log")))
-        return pace, problems + [f"{name} never came" for name in MOMENTS.keys() - pace.lasting.keys()]
+        return pace, problems + [f"{name} never came" for name in MOMENTS if name not in pace.lasting]
 
     def choose(self, random: Random) -> Cut:
         """Choose when to cut: by time, or in half of the moments at which much is written, by how much has been."""
-        moment = random.choices(list(MOMENTS), list(MOMENTS.values()))[0]
+        moment = random.choices(MOMENTS, [WEIGHTS[moment] for moment in MOMENTS])[0]
         if self.pace.writing[moment] > _MUCH and random.random() < _BY_WRITES:
             return Cut(moment, written=random.randrange(int(_SLACK * self.pace.writing[moment])))
         return Cut(moment, random.uniform(0, _SLACK * self.pace.lasting[moment]))
@@ -140,10 +158,13 @@ class Rig:
             return record, [f"{type(error).__name__}: {error}"]
         return record, problems + checked(image)
 
-    def at_rest(self, ending: Ending, image: str, start: int) -> list[str]:
-        """Return what is wrong after a boot that came to its end."""
+    def at_rest(self, ending: Ending, image: str, start: int, seen: ChainSeen | None = None) -> list[str]:
+        """Return what is wrong after a boot that came to its end; `seen` is what came before it."""
         wanted = dict.fromkeys(PHASES[: start + 1], "success 0 active")
         found = {phase: ending.results.get(phase) for phase in wanted}
+        if seen and seen.left_open and found["pre-vault"] == _PUT_OFF:
+            seen.put_off += 1
+            found.pop("pre-vault")
         problems = [f"{phase} ended as {word}" for phase, word in found.items() if word not in (wanted[phase], *_idle(phase))]
         problems += checked(image)
         copy_sparse(image, self.path("look"))
@@ -171,45 +192,65 @@ class Rig:
         # Every other chain finds its boots good only once a trial came to its end.
         is_good = number % 2 == 0
         while seen.boots < MOST_BOOTS and not seen.problems:
-            cut = self.choose(random) if len(seen.cuts) < MOST_CUTS and random.random() < SHARE_OF_CUTS else None
-            ending, replay = self.boot(base, (GOOD,) if is_good else (), cut)
-            seen.boots += 1
-            try:
-                problems, survivor = self._after(ending, replay, random, seen, is_good=is_good)
-                if problems:
-                    seen.problems = [f"boot {seen.boots}, {ending.moment}: {text}" for text in problems]
-                    seen.kept = self._keep(seen, base, replay, survivor, seed)
-                elif survivor is not None:
-                    replay.make(survivor, [self.path("next")])
-            finally:
-                replay.close()
-            if survivor is None and is_good:
+            if not is_good and random.random() < _OLD_SYSTEM:
+                self._old_system(base, seen, seed)
+            if seen.problems:
+                break
+            was_cut = self._new_system(base, random, seen, seed, is_good=is_good)
+            if is_good and not was_cut:
                 return seen
-            is_good = is_good or survivor is None
-            os.replace(self.path("next" if survivor else "disk"), base)
+            is_good = is_good or not was_cut
         seen.problems = seen.problems or [f"{MOST_BOOTS} boots, and none came to its end"]
         return seen
 
-    def _after(
-        self, ending: Ending, replay: Replay, random: Random, seen: ChainSeen, *, is_good: bool
-    ) -> tuple[list[str], Survivor | None]:
-        """Judge one boot; returns what is wrong, and what the next one starts from when this one was cut."""
-        last = _AFTER_CONFIRM if is_good else _AFTER_TRIAL
-        count, problems, other = self.others(replay, random)
-        seen.others += count
-        replay.go_to(len(replay.events))
-        if problems:
-            return problems, other
-        if not ending.was_cut:
-            return self.at_rest(ending, self.path("disk"), last), None
-        survivor = choose_survivor(replay, random)
-        replay.make(survivor, [self.path("look")])
-        kept = last if ending.moment == f"after {PHASES[last]}" else -1
-        record, problems = self.look(self.path("look"), kept)
-        seen.cuts.append(CutSeen(ending.moment, record, survivor.form))
-        return problems, survivor
+    def _old_system(self, base: str, seen: ChainSeen, seed: str) -> None:
+        """Boot the old system, which has to find everything; the next boot goes on from there."""
+        ending, _ = self.boot(base, OLD)
+        seen.boots, seen.old = seen.boots + 1, seen.old + 1
+        if ending.results.get("old") != "whole":
+            seen.problems = [f"boot {seen.boots}: the old system does not find all that it left"]
+            seen.kept = self._keep(seen, base, Survivor(0, "flush"), seed, is_good=False)
+        os.replace(self.path("disk"), base)
 
-    def _keep(self, seen: ChainSeen, base: str, replay: Replay, survivor: Survivor | None, seed: str) -> str:
+    def _new_system(self, base: str, random: Random, seen: ChainSeen, seed: str, *, is_good: bool) -> bool:
+        """Boot once, cut or not, judge what is left, and put it in the place of the image; returns whether it was cut."""
+        cut = self.choose(random) if len(seen.cuts) < MOST_CUTS and random.random() < SHARE_OF_CUTS else None
+        ending, events = self.boot(base, (GOOD,) if is_good else (), cut)
+        seen.boots += 1
+        with self.replay(base, events) as replay:
+            count, problems, survivor = self.others(replay, random)
+            seen.others += count
+        last = _AFTER_CONFIRM if is_good else _AFTER_TRIAL
+        if not problems and ending.was_cut:
+            survivor, problems = self._left(base, ending, events, random, seen, last)
+        elif not problems:
+            problems = self.at_rest(ending, self.path("disk"), last, seen)
+            seen.left_open = False
+        if problems:
+            seen.problems = [f"boot {seen.boots}, {ending.moment}: {text}" for text in problems]
+            seen.kept = self._keep(seen, base, survivor or Survivor(len(events), "flush"), seed, is_good=is_good)
+            return ending.was_cut
+        os.replace(self.path("next" if ending.was_cut else "disk"), base)
+        return ending.was_cut
+
+    def _left(
+        self, base: str, ending: Ending, events: list[Event], random: Random, seen: ChainSeen, last: int
+    ) -> tuple[Survivor, list[str]]:
+        """Choose what is left of a boot that was cut, for the next one to start from; returns what is wrong with it as well."""
+        with self.replay(base, events) as replay:
+            # Half of the time the power went a little earlier than the machine: between two syncs there is not much time.
+            earlier = random.randrange(min(_EARLIER, len(events) + 1)) if random.random() < _BY_WRITES else 0
+            replay.go_to(len(events) - earlier)
+            survivor = choose_survivor(replay, random)
+            for name in ("look", "next"):
+                replay.make(survivor, [self.path(name)])
+        kept = last if ending.moment == f"after {PHASES[last]}" and not earlier else -1
+        record, problems = self.look(self.path("look"), kept)
+        seen.left_open = record in _OPEN
+        seen.cuts.append(CutSeen(ending.moment_at(written_in(events[: survivor.cut])), record, survivor.form))
+        return survivor, problems
+
+    def _keep(self, seen: ChainSeen, base: str, survivor: Survivor, seed: str, *, is_good: bool) -> str:
         """Keep what makes a bad state again; returns the folder."""
         if not self.bench.keep:
             return ""
@@ -219,22 +260,26 @@ class Rig:
         copy_sparse(base, f"{folder}/base.img")
         for name in ("log", "console"):
             shutil.copy(self.path(name), folder)
-        whole = Survivor(len(replay.events), "prefix", tuple(replay.under_way))
-        told = {"seed": seed, "seen": asdict(seen), "survivor": asdict(survivor or whole)}
+        told = {"seed": seed, "seen": asdict(seen), "is_good": is_good, "survivor": asdict(survivor)}
         Path(folder, "about.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
         return folder
 
     def again(self, folder: str) -> list[str]:
-        """Make a kept state again, as `cut.img` beside it, and examine it."""
-        told = json.loads(Path(folder, "about.json").read_text(encoding="utf-8"))["survivor"]
+        """Make a kept state again, as `cut.img` beside it, examine it, and boot from it and from what was before."""
+        about = json.loads(Path(folder, "about.json").read_text(encoding="utf-8"))
+        told = about["survivor"]
         survivor = Survivor(told["cut"], told["form"], tuple(told["chosen"]), told["torn"], tuple(told["sectors"]))
-        replay = Replay([f"{folder}/base.img"], list(events_of(f"{folder}/log")), self.bench.folder)
-        replay.go_to(survivor.cut)
-        replay.make(survivor, [f"{folder}/cut.img"])
-        replay.close()
+        with self.replay(f"{folder}/base.img", list(events_of(f"{folder}/log"))) as replay:
+            replay.go_to(survivor.cut)
+            replay.make(survivor, [f"{folder}/cut.img"])
         copy_sparse(f"{folder}/cut.img", self.path("other"))
         _, problems = self.bench.judge(self.scene, [], [self.path("other")], odd=False)
-        return problems + checked(self.path("other"))
+        problems += checked(self.path("other"))
+        for image in ("base", "cut"):
+            ending, _ = self.boot(f"{folder}/{image}.img", (GOOD,) if about["is_good"] else ())
+            found = self.at_rest(ending, self.path("disk"), _AFTER_CONFIRM if about["is_good"] else _AFTER_TRIAL)
+            problems += [f"booted from {image}.img: {text}" for text in found]
+        return problems
 
 
 def choose_survivor(replay: Replay, random: Random) -> Survivor:

@@ -7,7 +7,7 @@ import subprocess
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.machine.chain import GOOD, checked
+from tests.machine.chain import GOOD, OLD, checked
 from tests.machine.disk import PLACE, case
 from tests.powercut.blockdev import copy_sparse
 from tests.powercut.recorder import Flush
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.machine.chain import Rig
-    from tests.powercut.survivors import Replay
+    from tests.powercut.recorder import Event
 
 STATES = 40
 Seen = tuple[int, int]
@@ -25,28 +25,25 @@ Seen = tuple[int, int]
 
 def by_mv(rig: Rig) -> Seen:
     """In place of the converter the machine moves each artifact by GNU mv."""
-    ending, replay = rig.boot(rig.scene.images[0], ("upgradeconverter=off", "machine.control"))
-    seen = _look_at_survivors(rig, replay)
+    ending, events = rig.boot(rig.scene.images[0], ("upgradeconverter=off", "machine.control"))
     assert ending.results, "the control did not come to its end"
-    return seen
+    return _look_at_survivors(rig, events)
 
 
 def forgetful_disk(rig: Rig) -> Seen:
     """The converter works, but the disk that was told to flush has kept nothing for sure."""
-    _, replay = rig.boot(rig.scene.images[0], (GOOD,))
-    replay.events = [event for event in replay.events if not isinstance(event, Flush)]
-    return _look_at_survivors(rig, replay)
+    _, events = rig.boot(rig.scene.images[0], (GOOD,))
+    # Whatever comes of that is bad: names without content as well as a file system that cannot be mounted.
+    return _look_at_survivors(rig, [event for event in events if not isinstance(event, Flush)], anything=True)
 
 
-def _look_at_survivors(rig: Rig, replay: Replay) -> Seen:
+def _look_at_survivors(rig: Rig, events: list[Event], *, anything: bool = False) -> Seen:
     states = bad = 0
-    try:
+    with rig.replay(rig.scene.images[0], events) as replay:
         for survivor in survivors(replay, Random(1), quota=STATES, whole=PLACE.whole):  # noqa: S311 - can be repeated
             replay.make(survivor, [rig.path("control")])
             _, problems = rig.look(rig.path("control"))
-            states, bad = states + 1, bad + any(text.startswith(("D1", "D2")) for text in problems)
-    finally:
-        replay.close()
+            states, bad = states + 1, bad + any(anything or text.startswith(("D1", "D2")) for text in problems)
     return states, bad
 
 
@@ -54,8 +51,7 @@ def _converted(rig: Rig) -> str:
     """Return the path of a disk after an undisturbed boot."""
     image = rig.path("converted")
     if not os.path.exists(image):
-        _, replay = rig.boot(rig.scene.images[0], (GOOD,))
-        replay.close()
+        rig.boot(rig.scene.images[0], (GOOD,))
         copy_sparse(rig.path("disk"), image)
     copy_sparse(image, rig.path("planted"))
     return rig.path("planted")
@@ -95,10 +91,21 @@ def damaged(rig: Rig) -> Seen:
     return 1, int(bool(checked(image)))
 
 
+def old_file_changed(rig: Rig) -> Seen:
+    """An old file has another content when the old system is back."""
+    image = rig.path("planted")
+    copy_sparse(rig.scene.images[0], image)
+    with rig.scene.place.open([image], rig.bench.top, case()) as root, open(f"{root}/checkpoint/lastconfig", "ab") as stream:
+        stream.write(b"x")
+    ending, _ = rig.boot(image, OLD)
+    return 1, int(bool(ending.results) and ending.results.get("old") != "whole")
+
+
 CONTROLS: dict[str, Callable[[Rig], Seen]] = {
     "mv in place of the converter": by_mv,
     "a disk that forgets what it flushed": forgetful_disk,
     "a volume removed": removed,
     "a byte changed": changed,
     "a damaged file system": damaged,
+    "an old file changed": old_file_changed,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from tests.powercut.oracle import _facts, moves_of
 from tests.powercut.stories import EXT4, TARGET, Place, Story
 from tests.support.cases import Case, load_cases
 
@@ -62,6 +63,15 @@ def case() -> Case:
     """Return the grown fixture."""
     found = next(each for each in load_cases("eve") if each.name == FIXTURE)
     return Grown(found.folder, found.options)
+
+
+def lists() -> dict[str, str]:
+    """Return what the test units inside the machine know of the disk: what moves where, and the content of each old file."""
+    contents = {path: fact["content"] for path, fact in _facts(case().tree).items() if "content" in fact}
+    return {
+        "moves": "".join(f"{old}\t{new}\n" for old, new in moves_of(case())),
+        "sums": "".join(f"{content}  {path}\n" for path, content in contents.items()),
+    }
 
 
 _PHASES = tuple((phase, "--trial", "--pack", "eve", *TARGET) for phase in ("pre-vault", "post-vault"))

@@ -39,7 +39,15 @@ _MODULES = (
     "crypto/cts",
 )
 _PHASES = ("pre-vault", "post-vault", "confirm")
-_OURS = ("data-disk.service", "persist.mount", "unlock-vault.service", "judge.service", "control.service", "report.service")
+_OURS = (
+    "data-disk.service",
+    "persist.mount",
+    "unlock-vault.service",
+    "judge.service",
+    "control.service",
+    "old.service",
+    "report.service",
+)
 # What systemd starts besides is no part of this, and costs seconds under emulation.
 _KEPT = ("systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket")
 _FOR_LATER = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache", "var/lib/apt")
@@ -59,16 +67,15 @@ class Machine:
     release: str
 
 
-def machine(moves: tuple[tuple[str, str], ...], shelf: Path = REPOSITORY / "build/machine") -> Machine:
-    """Build what is not built yet; `moves` are what the control takes for the conversion."""
+def machine(lists: dict[str, str], shelf: Path = REPOSITORY / "build/machine") -> Machine:
+    """Build what is not built yet; `lists` are files that the test units read, by their names."""
     if sys.version_info[:2] != _PYTHON:
         raise NotBuiltError(f"the machine has Python {_PYTHON[0]}.{_PYTHON[1]}, and only that one's packages fit")
     shelf.mkdir(parents=True, exist_ok=True)
     kernel, modules, release = _kernel(shelf)
-    words = "".join(f"{old}\t{new}\n" for old, new in moves)
-    root = shelf / f"root-{_identity(words)}.img"
+    root = shelf / f"root-{_identity(lists)}.img"
     if not root.exists():
-        _build_root(shelf, root, words)
+        _build_root(shelf, root, lists)
     memory_disk = shelf / "memory-disk"
     _build_memory_disk(modules, memory_disk, shelf / "first")
     return Machine(str(kernel), str(memory_disk), str(root), release)
@@ -139,9 +146,9 @@ def _build_memory_disk(modules: Path, result: Path, top: Path) -> None:
 # --- the root ------------------------------------------------------------------------------------------------------------
 
 
-def _identity(moves: str) -> str:
+def _identity(lists: dict[str, str]) -> str:
     """Return a digest of everything of ours that is in the root."""
-    digest = hashlib.blake2b(moves.encode(), digest_size=8)
+    digest = hashlib.blake2b(repr(sorted(lists.items())).encode(), digest_size=8)
     for path in sorted(_sources()):
         digest.update(f"{path}".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -169,7 +176,7 @@ def _base(shelf: Path) -> Path:
     return base
 
 
-def _build_root(shelf: Path, image: Path, moves: str) -> None:
+def _build_root(shelf: Path, image: Path, lists: dict[str, str]) -> None:
     top, wheels = shelf / "root", shelf / "wheels"
     for each in (top, wheels):
         shutil.rmtree(each, ignore_errors=True)
@@ -177,7 +184,7 @@ def _build_root(shelf: Path, image: Path, moves: str) -> None:
     _run("tar", "--extract", f"--file={_base(shelf)}", f"--directory={top}")
     _run(sys.executable, "-m", "pip", "wheel", "--quiet", f"--wheel-dir={wheels}", str(REPOSITORY))
     _install(top, wheels)
-    _furnish(top, moves)
+    _furnish(top, lists)
     _strip(top)
     for old in shelf.glob("root-*.img"):
         old.unlink()
@@ -201,15 +208,10 @@ def _install(top: Path, wheels: Path) -> None:
             shutil.copy(unit, units)
 
 
-def _furnish(top: Path, moves: str) -> None:
+def _furnish(top: Path, lists: dict[str, str]) -> None:
     """Put in what a device has besides: who mounts, who unlocks, who judges the boot, and who tells."""
+    _quieten(top)
     units = top / "usr/lib/systemd/system"
-    for folder in (units, top / "etc/systemd/system"):
-        for wants in (*folder.glob("*.wants"), *folder.glob("*.requires")):
-            for link in wants.iterdir():
-                if link.name not in _KEPT:
-                    link.unlink()
-    shutil.rmtree(top / "usr/lib/systemd/system-generators")
     drop_ins = top / "etc/systemd/system/vault-unlocked.target.d"
     drop_ins.mkdir(parents=True)
     shutil.copy(INSIDE / "unlock.conf", drop_ins)
@@ -219,15 +221,25 @@ def _furnish(top: Path, moves: str) -> None:
     own.mkdir()
     for path in (INSIDE / "control", INSIDE / "report", REPOSITORY / "tests/support/vaults.py"):
         shutil.copy(path, own)
-    (own / "moves").write_text(moves)
+    for name, text in lists.items():
+        (own / name).write_text(text)
     enabled = [f"upgradeconverter-{phase}.service" for phase in _PHASES]
-    enabled += ["vault-unlocked.target", "judge.service", "control.service", "report.service"]
+    enabled += ["vault-unlocked.target", "judge.service", "control.service", "old.service", "report.service"]
     _run("systemctl", f"--root={top}", "--quiet", "enable", *enabled)
     _run("systemctl", f"--root={top}", "--quiet", "set-default", "multi-user.target")
     (top / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
     (top / "etc/fstab").write_text("")
     for name in ("persist", "run", "dev", "proc", "sys"):
         (top / name).mkdir(exist_ok=True)
+
+
+def _quieten(top: Path) -> None:
+    """Leave of what systemd starts by itself only what is kept."""
+    shutil.rmtree(top / "usr/lib/systemd/system-generators")
+    for folder in (top / "usr/lib/systemd/system", top / "etc/systemd/system"):
+        links = (link for kind in ("wants", "requires") for link in folder.glob(f"*.{kind}/*"))
+        for link in [each for each in links if each.name not in _KEPT]:
+            link.unlink()
 
 
 def _strip(top: Path) -> None:

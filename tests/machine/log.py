@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tests.powercut.recorder import Flush, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.powercut.recorder import Event
 
@@ -36,6 +36,11 @@ def events_of(path: str) -> Iterator[Event]:
         sector = _sector(stream)
         while (entry := _entry(stream, sector)) is not None:
             yield from entry
+
+
+def written_in(events: Sequence[Event]) -> int:
+    """Return how long a log of the usual sectors is after these events."""
+    return _UNIT + sum(_UNIT + (len(event.data) if isinstance(event, Write) else 0) for event in events)
 
 
 def _sector(stream: BinaryIO) -> int:

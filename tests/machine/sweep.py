@@ -36,11 +36,10 @@ from typing import TYPE_CHECKING, Any
 
 from tests.machine.chain import ChainSeen, Rig
 from tests.machine.controls import CONTROLS
-from tests.machine.disk import case
+from tests.machine.disk import lists
 from tests.machine.image import Machine, machine
-from tests.powercut.oracle import moves_of
 from tests.powercut.stories import REPOSITORY
-from tests.powercut.sweep import _bench, commit
+from tests.powercut.sweep import _bench, _clean_up_after_the_dead, commit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,6 +113,8 @@ class Tally:
     cuts: int = 0
     boots: int = 0
     others: int = 0
+    put_off: int = 0
+    old: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
     by: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -122,6 +123,8 @@ class Tally:
         self.cuts += len(seen.cuts)
         self.boots += seen.boots
         self.others += seen.others
+        self.put_off += seen.put_off
+        self.old += seen.old
         for cut in seen.cuts:
             for name, word in (("cuts_by_moment", cut.moment), ("cuts_by_record", cut.record), ("cuts_by_form", cut.form)):
                 self.by.setdefault(name, Counter())[word] += 1
@@ -136,6 +139,8 @@ class Tally:
             "boots": self.boots,
             "states_examined": self.cuts + self.others,
             "of_these_not_booted": self.others,
+            "boots_of_the_old_system": self.old,
+            "boots_that_put_off_pre_vault": self.put_off,
             "bad": len(self.bad),
             **{name: dict(sorted(counts.items())) for name, counts in sorted(self.by.items())},
         }
@@ -204,7 +209,7 @@ def _qemu() -> str:
 
 
 def _lines(evidence: dict[str, Any]) -> Iterator[str]:
-    for name in ("cuts", "boots", "states_examined", "bad", "seconds"):
+    for name in ("cuts", "boots", "boots_of_the_old_system", "states_examined", "boots_that_put_off_pre_vault", "bad", "seconds"):
         yield f"{name.replace('_', ' '):<52} {evidence[name]:>8}"
     for name in ("cuts_by_moment", "cuts_by_record", "cuts_by_form", "chains_by_cuts"):
         yield name.replace("_", " ")
@@ -230,9 +235,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _with_scratch(options: argparse.Namespace, work: Callable[[Machine], int]) -> int:
     _say("building the machine, unless it is there")
-    built = machine(moves_of(case()))
+    built = machine(lists())
     shelf = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(prefix=f"boot-test-{os.getpid()}-", dir=shelf) as scratch:
+    _clean_up_after_the_dead(shelf)
+    with tempfile.TemporaryDirectory(prefix=f"powercut-{os.getpid()}-machine-", dir=shelf) as scratch:
         options.scratch = scratch
         return work(built)
 

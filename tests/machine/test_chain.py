@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.machine.chain import MOMENTS, ChainSeen, CutSeen, choose_survivor
-from tests.machine.guest import moment_after, qemu_words
+from tests.machine.chain import ChainSeen, CutSeen, choose_survivor
+from tests.machine.guest import MOMENTS, moment_after, qemu_words
 from tests.machine.image import Machine
 from tests.machine.sweep import Tally
 from tests.powercut.recorder import Flush, Write
@@ -41,7 +41,7 @@ def test_moments_by_the_console() -> None:
     for line in CONSOLE:
         moment = moment_after(line, moments[-1])
         moments += [moment] if moment != moments[-1] else []
-    assert moments == list(MOMENTS)
+    assert tuple(moments) == MOMENTS
 
 
 def test_everything_that_reaches_the_data_disk_is_written_down() -> None:

@@ -7,6 +7,7 @@ more: what follows an entry that is not there yet was under way when the power w
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -31,7 +32,9 @@ class NotALogError(ValueError):
 
 
 def events_of(path: str) -> Iterator[Event]:
-    """Yield what a disk did, as the events of a record of one disk."""
+    """Yield what a disk did, as the events of a record of one disk; a log that qemu had not begun is empty."""
+    if os.path.getsize(path) == 0:
+        return
     with open(path, "rb") as stream:
         sector = _sector(stream)
         while (entry := _entry(stream, sector)) is not None:

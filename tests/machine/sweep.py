@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,13 +172,24 @@ def _chains(pool: ProcessPoolExecutor, options: argparse.Namespace, pace: Pace, 
         )
 
 
+@contextmanager
+def _pool(options: argparse.Namespace, built: Machine) -> Iterator[ProcessPoolExecutor]:
+    """Offer the processes; whoever interrupts does not wait for them: their machines and mounts go with them."""
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork"), _begin, (options, built)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+            raise
+
+
 def sweep(options: argparse.Namespace, built: Machine) -> dict[str, Any]:
     """Calibrate, let the jobs work, try the controls, and put together what they found."""
     began = time.monotonic()
-    context = multiprocessing.get_context("fork")
     tally = Tally()
     controls: dict[str, Any] = {}
-    with ProcessPoolExecutor(options.jobs, context, _begin, (options, built)) as pool:
+    with _pool(options, built) as pool:
         pace, problems = pool.submit(_calibrate).result()
         if problems:
             tally.bad.append({"chain": "undisturbed", "problems": problems})
@@ -244,14 +256,18 @@ def _with_scratch(options: argparse.Namespace, work: Callable[[Machine], int]) -
 
 
 def _once_more(options: argparse.Namespace, built: Machine) -> int:
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _begin, (options, built)) as pool:
+    with _pool(options, built) as pool:
         problems = pool.submit(_again, options.again).result()
     sys.stdout.write("\n".join((*problems, f"{len(problems)} problems")) + "\n")
     return 1 if problems else 0
 
 
 def _sweep_and_tell(options: argparse.Namespace, built: Machine) -> int:
-    evidence = sweep(options, built)
+    try:
+        evidence = sweep(options, built)
+    except KeyboardInterrupt:
+        _say("interrupted: no machine runs any more, and the evidence is what it was")
+        return 130
     sys.stdout.write("\n".join(_lines(evidence)) + "\n")
     Path(options.evidence).parent.mkdir(parents=True, exist_ok=True)
     Path(options.evidence).write_text(json.dumps(evidence, indent=2) + "\n", encoding="utf-8")

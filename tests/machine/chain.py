@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from tests.powercut.recorder import Event
 
 MOST_CUTS = 6  # of one chain, before it is left to come to its end
-MOST_BOOTS = 12
-SHARE_OF_CUTS = 0.85
+MOST_BOOTS = 20  # more than a chain with so many cuts ever has
+SHARE_OF_CUTS = 0.85  # of the boots
 OTHERS = 5  # other states of each boot that the host looks at, without booting them
 GOOD = "machine.good"
 OLD = ("upgradeconverter=off", "machine.old")
-_SELECTIONS = 12
-_SLACK = 1.1
-_MUCH = 100_000
+_SELECTIONS = 12  # of the writes under way, from which one is chosen
+_SLACK = 1.1  # how much longer than undisturbed a moment may last, and still be cut at its end
+_MUCH = 100_000  # bytes; a moment that writes as much is cut by what was written as often as by time
 _BY_WRITES = 0.5
 # How often a machine is cut in each of its moments.
 WEIGHTS = dict(zip(MOMENTS, (1, 2, 4, 1, 2, 14, 1, 8, 1), strict=True))

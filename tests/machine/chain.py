@@ -44,9 +44,6 @@ _MUCH = 100_000  # bytes; a moment that writes as much is cut by what was writte
 _BY_WRITES = 0.5
 # How often a machine is cut in each of its moments.
 WEIGHTS = dict(zip(MOMENTS, (1, 2, 4, 1, 2, 14, 1, 8, 1), strict=True))
-# With a transaction open in a vault that is still locked, `pre-vault` refuses, and `post-vault` goes on with it.
-_PUT_OFF = "exit-code 3 failed"
-_OPEN = ("begin", "staged", "undo", "confirmed", "done")
 _EARLIER = 40  # events before the end of a record at which the power may have gone as well
 _OLD_SYSTEM = 0.3  # of the boots of a chain whose trial has not come to its end
 _AFTER_TRIAL, _AFTER_CONFIRM = 1, 2  # numbers of the starts in `disk.LIFE`
@@ -68,18 +65,15 @@ class ChainSeen:
     Attributes:
         others: states that only the host looked at.
         old: boots of the old system, which does not convert, and has to find all that it left.
-        put_off: boots in which `pre-vault` refused, since the vault was locked in which a cut had left something open.
     """
 
     number: int
     boots: int = 0
     cuts: list[CutSeen] = field(default_factory=list)
     others: int = 0
-    put_off: int = 0
     old: int = 0
     problems: list[str] = field(default_factory=list)
     kept: str = ""
-    left_open: bool = False
 
 
 @dataclass(slots=True)
@@ -158,13 +152,10 @@ class Rig:
             return record, [f"{type(error).__name__}: {error}"]
         return record, problems + checked(image)
 
-    def at_rest(self, ending: Ending, image: str, start: int, seen: ChainSeen | None = None) -> list[str]:
-        """Return what is wrong after a boot that came to its end; `seen` is what came before it."""
+    def at_rest(self, ending: Ending, image: str, start: int) -> list[str]:
+        """Return what is wrong after a boot that came to its end."""
         wanted = dict.fromkeys(PHASES[: start + 1], "success 0 active")
         found = {phase: ending.results.get(phase) for phase in wanted}
-        if seen and seen.left_open and found["pre-vault"] == _PUT_OFF:
-            seen.put_off += 1
-            found.pop("pre-vault")
         problems = [f"{phase} ended as {word}" for phase, word in found.items() if word not in (wanted[phase], *_idle(phase))]
         problems += checked(image)
         copy_sparse(image, self.path("look"))
@@ -224,8 +215,7 @@ class Rig:
         if not problems and ending.was_cut:
             survivor, problems = self._left(base, ending, events, random, seen, last)
         elif not problems:
-            problems = self.at_rest(ending, self.path("disk"), last, seen)
-            seen.left_open = False
+            problems = self.at_rest(ending, self.path("disk"), last)
         if problems:
             seen.problems = [f"boot {seen.boots}, {ending.moment}: {text}" for text in problems]
             seen.kept = self._keep(seen, base, survivor or Survivor(len(events), "flush"), seed, is_good=is_good)
@@ -246,7 +236,6 @@ class Rig:
                 replay.make(survivor, [self.path(name)])
         kept = last if ending.moment == f"after {PHASES[last]}" and not earlier else -1
         record, problems = self.look(self.path("look"), kept)
-        seen.left_open = record in _OPEN
         seen.cuts.append(CutSeen(ending.moment_at(written_in(events[: survivor.cut])), record, survivor.form))
         return survivor, problems
 

@@ -202,10 +202,8 @@ def _install(top: Path, wheels: Path) -> None:
     words = ("--quiet", "--no-index", "--find-links=/wheels", "--root-user-action=ignore")
     _run("chroot", str(top), f"{place}/bin/pip", "install", *words, "upgradeconverter")
     shutil.rmtree(top / "wheels")
-    units = top / "usr/lib/systemd/system"
-    for unit in sorted((REPOSITORY / "init/systemd").iterdir()):
-        if unit.suffix in (".service", ".target"):
-            shutil.copy(unit, units)
+    unused = shutil.ignore_patterns("*.md", "readers.conf", "fail-boot.conf")
+    shutil.copytree(REPOSITORY / "init/systemd", top / "usr/lib/systemd/system", ignore=unused, dirs_exist_ok=True)
 
 
 def _furnish(top: Path, lists: dict[str, str]) -> None:

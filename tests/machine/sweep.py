@@ -114,7 +114,6 @@ class Tally:
     cuts: int = 0
     boots: int = 0
     others: int = 0
-    put_off: int = 0
     old: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
     by: dict[str, Counter[str]] = field(default_factory=dict)
@@ -124,7 +123,6 @@ class Tally:
         self.cuts += len(seen.cuts)
         self.boots += seen.boots
         self.others += seen.others
-        self.put_off += seen.put_off
         self.old += seen.old
         for cut in seen.cuts:
             for name, word in (("cuts_by_moment", cut.moment), ("cuts_by_record", cut.record), ("cuts_by_form", cut.form)):
@@ -141,7 +139,6 @@ class Tally:
             "states_examined": self.cuts + self.others,
             "of_these_not_booted": self.others,
             "boots_of_the_old_system": self.old,
-            "boots_that_put_off_pre_vault": self.put_off,
             "bad": len(self.bad),
             **{name: dict(sorted(counts.items())) for name, counts in sorted(self.by.items())},
         }
@@ -221,7 +218,7 @@ def _qemu() -> str:
 
 
 def _lines(evidence: dict[str, Any]) -> Iterator[str]:
-    for name in ("cuts", "boots", "boots_of_the_old_system", "states_examined", "boots_that_put_off_pre_vault", "bad", "seconds"):
+    for name in ("cuts", "boots", "boots_of_the_old_system", "states_examined", "bad", "seconds"):
         yield f"{name.replace('_', ' '):<52} {evidence[name]:>8}"
     for name in ("cuts_by_moment", "cuts_by_record", "cuts_by_form", "chains_by_cuts"):
         yield name.replace("_", " ")

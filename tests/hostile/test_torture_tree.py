@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import vaults
 from tests.support.olddisk import checked
-from tests.support.torture import FIRST, IMAGE, ITEMS, SECOND, build, differences, observe
+from tests.support.torture import DECLARED, FIRST, ITEMS, SECOND, build_beside_vault, differences, observe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,25 +36,9 @@ def _disk(scratch: Path, kind: str, vault: str) -> Iterator[Path]:
         yield Path(top)
 
 
-def _build(top: Path, kind: str) -> None:
-    # The disk is made anew around the vault.
-    (top / "aside").mkdir()
-    build(top / "aside/persist", kind)
-    for path in (top / "aside/persist").iterdir():
-        if path.name != "vault":
-            path.rename(top / path.name)
-    (top / "aside/persist/vault").rmdir()
-    (top / "aside/persist").rmdir()
-    (top / "aside").rmdir()
-
-
 def _losses(document: dict[str, Any]) -> list[str]:
     """Return what is said of the items; that a vault is not encrypted is no loss."""
     return [warning for warning in document["warnings"] if any(item in warning for item in ITEMS)]
-
-
-# What the layout declares for the volumes themselves.
-DECLARED = [(IMAGE, b"", "mode"), (IMAGE, b"", "owner"), (IMAGE, b"", "acl")]
 
 
 @pytest.mark.parametrize(("kind", "vault"), [("ext4", "fscrypt"), ("xfs", "xfs"), ("btrfs", "btrfs")])
@@ -62,7 +46,7 @@ DECLARED = [(IMAGE, b"", "mode"), (IMAGE, b"", "owner"), (IMAGE, b"", "acl")]
 def test_nothing_differs(tmp_path: Path, kind: str, vault: str, words: tuple[str, ...]) -> None:
     """Whatever a file system can hold is the same under the new names, and after the rollback under the old ones."""
     with _disk(tmp_path, kind, vault) as top:
-        _build(top, kind)
+        build_beside_vault(top, kind)
         before = observe({item: str(top / item) for item in ITEMS})
         status, document = checked("plan", "-p", str(top), "--target", "latest")
         assert (status, _losses(document)) == (0, [])

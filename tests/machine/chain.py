@@ -289,7 +289,7 @@ def choose_survivor(replay: Replay, random: Random) -> Survivor:
 
 def checked(image: str) -> list[str]:
     """Return what e2fsck has to say of a file system that was unmounted."""
-    done = subprocess.run(["e2fsck", "-f", "-n", image], check=False, capture_output=True, text=True)
+    done = subprocess.run(["e2fsck", "-f", "-n", image], check=False, capture_output=True, text=True, errors="replace")
     return [f"e2fsck: {done.stdout[-600:]}"] if done.returncode else []
 
 

@@ -35,11 +35,14 @@ MOMENTS = (
 )
 _TICK = 0.002
 _PER_SECOND = os.sysconf("SC_CLK_TCK")
+_WORKS = re.compile(r"upgradeconverter\[\d+\]: run-started ")
 _UNIT = re.compile(r"(Starting|Finished|Failed to start) upgradeconverter-([a-z-]+)\.service")
 _RESULT = re.compile(r"MARK ([a-z-]+) (.*)")
 _BOOT = (
     "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check random.trust_cpu=on "
-    "systemd.show_status=1 systemd.status_unit_format=name systemd.log_color=0 systemd.getty_auto=0"
+    "systemd.show_status=1 systemd.status_unit_format=name systemd.log_color=0 systemd.getty_auto=0 "
+    # What the program tells the journal is seen at the console.
+    "systemd.journald.forward_to_console=1"
 )
 _QEMU = (
     *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-m", "512"),
@@ -108,7 +111,7 @@ def moment_after(line: str, before: str) -> str:
     """
     if found := _UNIT.search(line):
         return found[2] if found[1] == "Starting" else f"after {found[2]}"
-    if '"event": "run-started"' in line and before in PHASES:
+    if _WORKS.search(line) and before in PHASES:
         return f"{before} works"
     return before
 

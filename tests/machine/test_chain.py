@@ -24,11 +24,11 @@ BLOCK = 4096
 CONSOLE = (
     "[    0.1] Linux",
     "         Starting upgradeconverter-pre-vault.service...",
-    '[    7.9] python3[107]: {"event": "run-started", "level": "info"}',
+    "[    7.9] upgradeconverter[107]: run-started run=4f phase=pre-vault steps=3",
     "[  OK  ] Finished upgradeconverter-pre-vault.service.",
     "         Starting unlock-vault.service...",
     "         Starting upgradeconverter-post-vault.service...",
-    '[    9.9] python3[107]: {"event": "run-started", "level": "info"}',
+    "[    9.9] upgradeconverter[107]: run-started run=4f phase=post-vault steps=9",
     "[FAILED] Failed to start upgradeconverter-post-vault.service.",
     "         Starting upgradeconverter-confirm.service...",
     "[  OK  ] Finished upgradeconverter-confirm.service.",

@@ -94,7 +94,7 @@ if [ -s /opt/rig/then ]; then
   echo $? >then.status
 fi
 journalctl --sync
-systemctl show --property={_PROPERTIES} '*' {PRE} {POST} {CONFIRM} {UNLOCKED} $(cat /opt/rig/named) >units
+systemctl show --property={_PROPERTIES} '*' {PRE} {POST} {CONFIRM} {UNLOCKED} boot-complete.target $(cat /opt/rig/named) >units
 while read -r path; do
   [ ! -e "$path" ] || cp --archive --parents "$path" files/
 done </opt/rig/kept

@@ -28,6 +28,8 @@ ITEMS = {
     FIRST: f"vault/volumes/{V2}#0.container",
     SECOND: f"vault/volumes/{V3}#0.container",
 }
+# What the layout declares for the volumes themselves.
+DECLARED = [(IMAGE, b"", "mode"), (IMAGE, b"", "owner"), (IMAGE, b"", "acl")]
 CONFIG = response(
     device(
         app([drive(SHA1)], [ref(V1)]),
@@ -74,6 +76,19 @@ def build(top: Path, kind: str) -> None:
         os.utime(path, ns=(moment + 13, moment), follow_symlinks=False)
     for flag, path in flagged:
         _tool("chattr", f"+{flag}", path)
+
+
+def build_beside_vault(top: Path, kind: str) -> None:
+    """Build it in a root that is there, with a vault in it."""
+    aside = top / "aside/persist"
+    aside.parent.mkdir()
+    build(aside, kind)
+    for path in aside.iterdir():
+        if path.name != "vault":
+            path.rename(top / path.name)
+    (aside / "vault").rmdir()
+    aside.rmdir()
+    aside.parent.rmdir()
 
 
 def _below(top: bytes) -> list[bytes]:

@@ -18,6 +18,10 @@ _OPENAT2 = 437
 _RESOLVE = 0x08 | 0x04 | 0x02
 _RENAME_NOREPLACE = 1
 _PR_SET_PDEATHSIG = 1
+# `asm/unistd.h` of each architecture, and `linux/keyctl.h`.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311}
+_KEYCTL_LINK = 8
+_SESSION_KEYRING, _USER_KEYRING = -3, -4
 _SYNC_FILE_RANGE_WRITE = 2
 _FICLONE = 0x40049409
 _AT_FDCWD = -100
@@ -131,6 +135,13 @@ def share_content(source_fd: int, target_fd: int) -> bool:
 def die_with_parent() -> None:
     """Have this process killed as soon as the one that forked it is gone (prctl(2), PR_SET_PDEATHSIG)."""
     _libc.prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def reach_user_keys() -> None:
+    """Let the keys of this user's keyring be found (keyctl(2), KEYCTL_LINK): a service has a keyring of its own, without them."""
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None:
+        _libc.syscall(*(ctypes.c_long(value) for value in (number, _KEYCTL_LINK, _USER_KEYRING, _SESSION_KEYRING)))
 
 
 def give_back() -> None:

@@ -39,6 +39,7 @@ def is_unlocked(fd: int, policy: bytes) -> bool:
     if known is not None:
         return known
     # Version 1 policies keep keys where the kernel does not tell. A locked directory refuses even an unnamed file (ENOKEY).
+    native.reach_user_keys()
     try:
         os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
     except OSError as error:

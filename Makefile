@@ -32,7 +32,7 @@ DEV := $(VENV)/.installed-dev
 FUZZ := $(VENV)/.installed-fuzz
 PROTOS := $(wildcard migrations/*/*.proto)
 
-.PHONY: help run test check sweep powercut boot-test mutation-score bench fuzz fmt clean proto wheel deb tools static
+.PHONY: help run test check sweep powercut boot-test mutation-score bench fuzz fmt clean proto wheel deb security tools static
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ proto: $(DEV)  ## regenerate the protobuf modules of all packs
 
 wheel: $(DEV)  ## build the package into dist/
 	$(BIN)/python -m build --wheel .
+
+security: tools $(DEV)  ## say how exposed the units are, as systemd judges it; with WRITE=1 into docs/evidence/security.json
+	$(BIN)/python -m tests.boot.security $(if $(WRITE),docs/evidence/security.json)
 
 deb: tools $(DEV)  ## build the Debian package into dist/
 	sh init/debian/build.sh $(BIN)/python build/deb

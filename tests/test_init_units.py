@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.boot import security
+from tests.boot.security import COMMON
 from upgradeconverter.cli import watching
 from upgradeconverter.cli.notify import PATIENCE
 
@@ -15,9 +17,8 @@ INSTALLED = "/usr/lib/upgradeconverter/bin"
 START = f"{INSTALLED}/python3 -I -S {INSTALLED}/upgradeconverter"
 WORDS = {phase: f"{phase} --trial" for phase in PHASES[:2]} | {"confirm": "confirm"}
 FAILING = {"pre-vault": "take-back", "post-vault": "keep"}
-COMMON = "upgradeconverter-.service.d/10-surroundings.conf"
 # What `systemd-analyze security` may say at most, in tenths.
-EXPOSURE = 20
+THRESHOLD = "--threshold=20"
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,13 +34,8 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def copy_units(folder: Path) -> None:
-    """Copy all units into `folder`, starting `/bin/true`: systemd complains about a program that is not installed."""
-    for unit in (*(INIT / "systemd").glob("*.service"), *(INIT / "systemd").glob("*.target"), INIT / "systemd" / COMMON):
-        text = unit.read_text().replace(f"ExecStart={START} ", "ExecStart=/bin/true ")
-        place = folder / unit.relative_to(INIT / "systemd")
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(text)
-    # These two belong to systemd itself.
+    """Copy all units into `folder`, with two targets that belong to systemd itself."""
+    security.copy_units(folder)
     for target in ("boot-complete", "multi-user"):
         (folder / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
 
@@ -85,18 +81,11 @@ def test_units_wait_as_long_as_is_asked_for() -> None:
     assert watching.PATIENCE < PATIENCE
 
 
-def exposure(folder: Path, phase: str) -> subprocess.CompletedProcess[str]:
-    """Let systemd judge how much a unit is exposed; fails above the most that is allowed."""
-    unit = folder / f"upgradeconverter-{phase}.service"
-    command = ("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE}", str(unit))
-    return run(*command, SYSTEMD_UNIT_PATH=str(folder))
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_unit_is_confined(tmp_path: Path, phase: str) -> None:
     """Nothing is left open without need; what is has its reason beside it."""
     copy_units(tmp_path)
-    judged = exposure(tmp_path, phase)
+    judged = security.judged(tmp_path, phase, THRESHOLD)
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
@@ -106,7 +95,7 @@ def test_looser_unit_is_noticed(tmp_path: Path, line: str) -> None:
     copy_units(tmp_path)
     more = "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_NET_ADMIN" if "CAP" in line else ""
     (tmp_path / COMMON).write_text((tmp_path / COMMON).read_text().replace(line, more))
-    assert exposure(tmp_path, "post-vault").returncode != 0
+    assert security.judged(tmp_path, "post-vault", THRESHOLD).returncode != 0
 
 
 @pytest.mark.parametrize("name", ["readers.conf", "fail-boot.conf"])

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.disktree import capture, diff
+from tests.support.cases import load_cases
+from tests.support.disktree import build, capture, diff
 from tests.support.dying import ProcessDeathError
 from tests.support.olddisk import ENGINE, TARGETS, checked, fake_vault, make_disk, unsynced, write
-from upgradeconverter.errors import EXIT_ROLLED_BACK, EXIT_TAKEN_BACK, EXIT_USAGE, EXIT_WEDGED
+from upgradeconverter.engine import giveup
+from upgradeconverter.errors import EXIT_REFUSED, EXIT_ROLLED_BACK, EXIT_TAKEN_BACK, EXIT_USAGE, EXIT_WEDGED
 from upgradeconverter.journal.log import Journal
 from upgradeconverter.journal.record import RecordKind
 
@@ -125,6 +127,25 @@ def test_earlier_run_stays(top: str, words: tuple[str, ...], monkeypatch: pytest
     assert not set(TARGETS) & set(_tree(top))
 
 
+def test_other_phases_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a start behind the vault did, and died, is none of the business of the phase before it that fails then."""
+    monkeypatch.setattr("upgradeconverter.planning.fitting.WAVE_STEPS", 1)
+    settings = next(case.tree for case in load_cases("eve") if case.name == "config_moves")
+    build(settings | capture(make_disk(tmp_path / "old")), str(tmp_path / "persist"))
+    top, words = str(tmp_path / "persist"), ("--trial", "-p", str(tmp_path / "persist"), "--target", "5.15.0")
+    with monkeypatch.context() as patch:
+        _Refusal(patch, RecordKind.BEGIN, 3, ProcessDeathError())
+        with pytest.raises(ProcessDeathError):
+            checked("post-vault", *words)
+    between = _tree(top)
+    assert set(TARGETS) & set(between)
+    with monkeypatch.context() as patch:
+        _Refusal(patch, RecordKind.STAGED, 1, NO_SPACE)
+        assert checked("pre-vault", *words, *TAKE_BACK)[0] == EXIT_TAKEN_BACK
+    assert diff(between, _tree(top)) == ""
+    assert checked("all", *words)[0] == 0
+
+
 def test_refusal_touches_nothing(top: str) -> None:
     """What is not understood stays so: there is nothing to take back."""
     before = capture(top)
@@ -140,3 +161,51 @@ def test_what_cannot_be_taken_back(top: str, words: tuple[str, ...], monkeypatch
     assert status in (EXIT_ROLLED_BACK, EXIT_WEDGED)
     assert _run(top, *words)[0] == 0
     assert set(TARGETS) <= set(_tree(top))
+
+
+@pytest.mark.parametrize("then", ["run", "rollback"])
+def test_death_on_the_way_back(tmp_path: Path, words: tuple[str, ...], then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the program dies while it takes back what failed, the next start converts all, and a rollback brings all back."""
+    deaths = 0
+    while True:
+        top = make_disk(tmp_path / f"persist{deaths}")
+        before = _tree(top)
+        if not _dies_on_the_way_back(top, words, deaths, monkeypatch):
+            break
+        deaths += 1
+        if then == "run":
+            assert _run(top, *words)[0] == 0
+            assert set(TARGETS) <= set(_tree(top))
+        elif (status := _run(top, "rollback")[0]) != EXIT_REFUSED:
+            assert (status, diff(before, _tree(top))) == (0, "")
+    assert deaths > 3
+
+
+def _dies_on_the_way_back(top: str, words: tuple[str, ...], spared: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Let a start fail, and die when it writes a record to the journal for taking back; False when it needs no more of them."""
+    with monkeypatch.context() as patch:
+        _Refusal(patch, RecordKind.STAGED, 3, NO_SPACE)
+        refusing, left = Journal.append, spared
+
+        def append(journal: Journal, txid: str, record: RecordKind, payload: dict[str, Any]) -> None:
+            nonlocal left
+            if has_failed:
+                left -= 1
+                if left < 0:
+                    raise ProcessDeathError
+            refusing(journal, txid, record, payload)
+
+        has_failed = []
+        give_up = giveup._take_back
+
+        def noticed(*arguments: Any) -> None:
+            has_failed.append(1)
+            give_up(*arguments)
+
+        patch.setattr(Journal, "append", append)
+        patch.setattr(giveup, "_take_back", noticed)
+        try:
+            assert _run(top, *words, *TAKE_BACK)[0] == EXIT_TAKEN_BACK
+        except ProcessDeathError:
+            return True
+    return False

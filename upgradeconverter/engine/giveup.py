@@ -46,14 +46,14 @@ def giving_up(run: Run, phase: str) -> Iterator[None]:
         UpgradeConverterError: it failed, and not all could be taken back: why, or else what the body failed of.
     """
     phases = frozenset(each.name for each in run.session.phases(phase))
-    settled = _settled(run)
+    settled = _settled(run, phases)
     try:
         yield
     except (InterruptedRunError, TakenBackError):
         # Who asks to stop has no time for more.
         raise
     except UpgradeConverterError as error:
-        concerned = _concerned(run, phases, settled)
+        concerned = _concerned(run, settled)
         if concerned and _is_passing(error):
             _take_back(run, error, settled)
         elif concerned or error.exit_status != EXIT_ROLLED_BACK:
@@ -66,18 +66,19 @@ def _is_passing(error: UpgradeConverterError) -> bool:
     return error.exit_status in (EXIT_REFUSED, EXIT_ROLLED_BACK) or isinstance(error, HaltedError | PausedError)
 
 
-def _settled(run: Run) -> frozenset[str]:
-    """Return the transactions of runs that had come to their end when this start began."""
+def _settled(run: Run, phases: frozenset[str]) -> frozenset[str]:
+    """Return the transactions that are none of this start's business: of other phases, or of runs that had come to their end."""
     view = run.journal.read(repair=False, brief=EVERY_KIND)
     known, last = run.session.stamp(), last_run(view)
     is_unfinished = known is None or known.run != last
-    return frozenset(t.txid for t in view.transactions if not (t.is_open or (is_unfinished and about(t).get("run") == last)))
+    of_run = [t for t in view.transactions if is_unfinished and about(t).get("run") == last]
+    ours = {t.txid for t in of_run if about(t).get("phase") in phases}
+    return frozenset(t.txid for t in view.transactions if not t.is_open) - ours
 
 
-def _concerned(run: Run, phases: frozenset[str], settled: frozenset[str]) -> bool:
+def _concerned(run: Run, settled: frozenset[str]) -> bool:
     view = run.journal.read(repair=True, brief=EVERY_KIND)
-    there = (*view.open, *view.waiting, *done_forward(view))
-    return any(t.txid not in settled and about(t).get("phase") in phases for t in there)
+    return any(t.txid not in settled for t in (*view.open, *view.waiting, *done_forward(view)))
 
 
 def _take_back(run: Run, error: UpgradeConverterError, settled: frozenset[str]) -> None:

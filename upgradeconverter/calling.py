@@ -104,6 +104,7 @@ def _start(words: list[str], on_progress: Callable[[Progress], None] | None) -> 
                         on_progress(reading)
             except BaseException:
                 start.terminate()
+                start.wait()
                 raise
         document.seek(0)
         return Result(status=start.returncode, report=_report(document.read()))

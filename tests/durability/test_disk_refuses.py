@@ -170,7 +170,7 @@ def test_no_unfinished_stamp_stays(top: str, verb: str) -> None:
     assert stamp.read_bytes().split(b"\n")[1:3] == before.split(b"\n")[1:3]
 
 
-@pytest.mark.parametrize("name", ["mark_waiting", "note", "_forget"])
+@pytest.mark.parametrize("name", ["mark_waiting", "note", "forget"])
 def test_rollback_that_could_not_be_noted(top: str, name: str) -> None:
     """A trial that was taken back leaves nothing behind, at the latest after another rollback, whatever could not be noted."""
     before = capture(top)

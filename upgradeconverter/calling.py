@@ -13,6 +13,7 @@ import os
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -121,7 +122,9 @@ def _readings(start: subprocess.Popen[bytes]) -> Iterator[Progress]:
             told |= {"size": told["bytes"], "of_size": told["of_bytes"]}
             yield Progress(**{name: told[name] for name in Progress.__struct_fields__})
         elif sys.stderr is not None:
-            sys.stderr.write(f"{line.decode('utf-8', 'replace')}\n")
+            # Whatever state that is in: what is said there is no condition for the conversion.
+            with suppress(OSError, ValueError):
+                sys.stderr.write(f"{line.decode('utf-8', 'replace')}\n")
 
 
 def _lines(start: subprocess.Popen[bytes]) -> Iterator[bytes]:

@@ -9,6 +9,8 @@ import posix
 import sys
 import time
 
+from upgradeconverter import __version__
+
 # What may be known of packs and settings without loading any: default root, where the running release is written, and the
 # settings file.
 _DEFAULT_PACK = "eve"
@@ -109,8 +111,16 @@ def _say(text: bytes) -> None:
 
 def _leave_report(directory: str, phase: str, report: str, seconds: float) -> bool:
     """Leave report and figures of a start with nothing to do; False where that is refused."""
-    rows = [("exit_status", "", "0"), ("start_info", 'outcome="nothing-to-do"', "1"), ("duration_seconds", "", f"{seconds:.6f}")]
+    info = f'outcome="nothing-to-do",version="{__version__}"'
+    rows = [("exit_status", "", "0"), ("start_info", info, "1"), ("duration_seconds", "", f"{seconds:.6f}")]
+    left: dict[str, int] = {}
+    for piece in report.split('"reason": "')[1:]:
+        reason = piece.partition('"')[0]
+        left[reason] = left.get(reason, 0) + 1
+    rows += [("left_items", f'reason="{reason}"', str(number)) for reason, number in sorted(left.items())]
     try:
+        if _exists(f"{directory}/{phase}.failed"):
+            posix.unlink(f"{directory}/{phase}.failed")
         _put(f"{directory}/{phase}.json", f"{report}\n", 0o600)
         _put(f"{directory}/{phase}.prom", figures_text(phase, rows), 0o644)
     except OSError:
@@ -126,9 +136,12 @@ def _put(path: str, content: str, mode: int) -> None:
         rest = content.encode("utf-8", "backslashreplace")
         while rest:
             rest = rest[posix.write(fd, rest) :]
+        posix.rename(fresh, path)
+    except OSError:
+        posix.unlink(fresh)
+        raise
     finally:
         posix.close(fd)
-    posix.rename(fresh, path)
 
 
 def figures_text(phase: str, rows: "list[Figure]") -> str:

@@ -125,8 +125,40 @@ def test_each_command_has_its_file(top: Path) -> None:
 def test_place_that_refuses(top: Path) -> None:
     """A directory that nothing can be put into makes no failure of what was done."""
     (top.parent / "run").write_text("a file\n")
-    assert _boot(top)[0] == 0
+    status, said = _boot(top)
+    assert status == 0
+    assert "could not be left in" in said
     assert not (top / IMAGE).exists()
+
+
+def test_old_report_does_not_stay(top: Path) -> None:
+    """What cannot be replaced is at least removed: an old report would say that all is well."""
+    _boot(top)
+    report = top.parent / "run/all.json"
+    report.unlink()
+    report.mkdir()
+    (report / "inside").touch()
+    status, said = _boot(top, "--target", "nonsense")
+    assert (status, "could not be left in" in said) == (2, True)
+    assert _figure((top.parent / "run/all.prom").read_text(), "exit_status") == 2
+    assert "BadLayout" in said or "Unknown" in said
+
+
+def test_failure_is_marked(top: Path) -> None:
+    """By a file beside the report units see that a phase failed, until it does not any more."""
+    _boot(top, "--target", "nonsense")
+    assert (top.parent / "run/all.failed").exists()
+    _boot(top)
+    assert not (top.parent / "run/all.failed").exists()
+
+
+def test_command_line_that_is_not_understood(top: Path) -> None:
+    """Also what cannot be read as a command line leaves its report, under the name of what it may have been."""
+    status, said = _boot(top, "--bogus")
+    assert (status, _left(top, "all")[0]["error"]["code"]) == (2, "Usage")
+    assert '"event": "start-failed"' in said
+    _boot(top, "nonsense")
+    assert sorted(os.listdir(top.parent / "run")) == ["all.failed", "all.json", "all.prom"]
 
 
 def test_vault_keeps_its_names(top: Path) -> None:
@@ -142,6 +174,16 @@ def test_vault_keeps_its_names(top: Path) -> None:
     assert DIGEST in json.dumps(document)
 
 
+@pytest.mark.parametrize("code", ["DiskRefused", "Wedged", "Internal"])
+def test_errors_keep_the_names(code: str) -> None:
+    """A message may name what lies in a tree by the path inside of it; only what the disk said is told."""
+    error = {"code": code, "message": f"rootfs/{HIDDEN}: Bad message; nothing was changed", "hint": "h"}
+    document = {"items": [], "skipped": [], "warnings": [f"{code}: {HIDDEN}"], "error": error}
+    told = Concealer("vault", set()).document(document)
+    assert HIDDEN not in json.dumps(told)
+    assert "Bad message" in told["error"]["message"]
+
+
 def test_who_asks_is_told(top: Path) -> None:
     """The same names are told to a person who asks on the device."""
     _boot(top)
@@ -151,15 +193,16 @@ def test_who_asks_is_told(top: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rename vault/volumes/my secret: No space left", "rename vault/volumes/<hidden 1>: No space left"),
+        ("rename vault/volumes/my secret: No space left on device", "rename vault/volumes/<hidden 1>: No space left on device"),
+        ("vault/volumes/Payroll: ACME.xls: is in use", "vault/volumes/<hidden 1>"),
+        ("/persist/vault/volumes/x", "vault/volumes/<hidden 1>"),
         ("expected vault/volumes, found it", "expected vault/volumes, found it"),
-        ("'vault/volumes/a b' and vault/volumes/c", "'vault/volumes/<hidden 1>' and vault/volumes/<hidden 2>"),
+        ("'vault/volumes/a b' and vault/volumes/c", "'vault/volumes/<hidden 1>"),
         ("unsealed-vault/nim/x is no vault", "unsealed-vault/nim/x is no vault"),
-        ("vault/volumes/known stays", "vault/volumes/<hidden 1>"),
     ],
 )
 def test_sentences_keep_the_names(text: str, told: str) -> None:
-    """In a sentence a path inside the vault is told by its place, up to where the sentence goes on, or to its end."""
+    """In a sentence a path inside the vault is told by its place, and what follows only if it is what a disk says."""
     assert Concealer("vault", {"vault/volumes"}).text(text) == told
 
 

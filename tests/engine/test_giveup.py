@@ -146,6 +146,26 @@ def test_other_phases_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert checked("all", *words)[0] == 0
 
 
+def test_start_that_died_in_a_run_that_goes_on(top: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a start did that died is taken back also where a trial of an earlier start waits, which stays."""
+    assert _run(top, *words)[0] == 0
+    before = _tree(top)
+    for number in range(3):
+        content = f"QFI\xfbverified {number}".encode("latin-1")
+        write(Path(top) / f"downloads/appImg.obj/verified/{hashlib.sha256(content).hexdigest()}/name", content)
+    between = _tree(top)
+    with monkeypatch.context() as patch:
+        _Refusal(patch, RecordKind.COMMITTED, 2, ProcessDeathError())
+        with pytest.raises(ProcessDeathError):
+            _run(top, *words)
+    with monkeypatch.context() as patch:
+        _Refusal(patch, RecordKind.STAGED, 1, NO_SPACE)
+        assert _run(top, *words, *TAKE_BACK)[0] == EXIT_TAKEN_BACK
+    assert diff(between, _tree(top)) == ""
+    assert set(before) <= set(between)
+    assert _run(top, *words)[0] == 0
+
+
 def test_refusal_touches_nothing(top: str) -> None:
     """What is not understood stays so: there is nothing to take back."""
     before = capture(top)

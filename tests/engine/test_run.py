@@ -102,6 +102,17 @@ def test_vault_that_cannot_be_used(top: str, vault: FakeVault, problem: str, wor
         assert document["skipped"][-1]["reason"] == problem
 
 
+@pytest.mark.parametrize("words", [(), ("post-vault",), ("plan",)])
+def test_locked_vault_is_never_said_to_need_nothing(top: str, vault: FakeVault, words: tuple[str, ...]) -> None:
+    """Where all outside of the vault is converted nobody can say what there is to do in a locked one."""
+    assert _run(top)[0] == 0
+    assert _run(top, *words)[1]["outcome"] == "nothing-to-do"
+    vault.locked = True
+    status, document = _run(top, *words, "--target", "15.0.0")
+    assert (status, document["error"]["code"]) == (3, "VaultLocked")
+    assert _run(top, "pre-vault")[0] == 0
+
+
 @pytest.mark.parametrize("words", [(), ("post-vault",), ("rollback",)])
 def test_open_transaction_waits_for_the_vault(top: str, vault: FakeVault, words: tuple[str, ...]) -> None:
     """While the vault is locked a transaction that lies in it is not touched; then it is finished, or taken back."""

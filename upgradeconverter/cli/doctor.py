@@ -112,11 +112,16 @@ def _next(context: Context, session: Session, phase: Phase) -> Iterator[str]:
         return
     report = Report(command="plan", phase=phase.name)
     problems: list[str] = []
+    if os.fstatvfs(context.root_fd).f_flag & os.ST_RDONLY:
+        yield f"{phase.name}: refused, the root is mounted read-only; with a writable one:"
     with _telling(problems):
         audit(Run(session=session, report=report, when_short=context.settings.when_short), phase.name)
     yield from (f"{phase.name}: refused, nothing is touched. {problem}" for problem in problems)
     if (error := report.error) is not None:
         yield f"{phase.name}: refused, nothing is touched. {error['code']}: {error['message']}. {error['hint']}"
+    if report.error is None and (problem := session.vault_problem(phase)) is not None and report.items:
+        yield f"{phase.name}: refused, nothing is touched. {problem.code}: {problem.message}. {problem.hint}"
+    yield from (f"{phase.name}: {warning}" for warning in report.warnings)
     kinds = Counter((item["migration"], item["transfer"]) for item in report.items)
     for (migration, transfer), number in kinds.items():
         size = sum(item["size"] or 0 for item in report.items if (item["migration"], item["transfer"]) == (migration, transfer))

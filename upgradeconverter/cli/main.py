@@ -58,7 +58,7 @@ def main(argv: list[str], *, confined: bool = False) -> int:
     """
     as_json = "--output=json" in argv or ("--output", "json") in pairwise(argv)
     report = Report(command="run")
-    arguments = argparse.Namespace(report=None)
+    arguments = argparse.Namespace(report=next((value for name, value in pairwise(argv) if name == "--report"), None))
     try:
         arguments = _parsed(argv)
         _carry_out(report, arguments, confined=confined)
@@ -100,12 +100,11 @@ def _carry_out(report: Report, arguments: argparse.Namespace, *, confined: bool)
 
 def _tell(report: Report, directory: str | None, *, as_json: bool) -> None:
     """Tell whoever started the program how it ended; the log of a boot only that, the rest is in the `directory`."""
-    if directory is not None:
-        reporting.drop(report, directory)
+    is_left = directory is not None and reporting.drop(report, directory)
     if directory is None or as_json:
         if as_json or not terminal.shown(report):
             _print(as_json_text(report) if as_json else (as_text(report).rstrip("\n"),))
-    elif line := reporting.summary(report, directory):
+    elif line := reporting.summary(report, directory, is_left=is_left):
         _print((line,))
 
 

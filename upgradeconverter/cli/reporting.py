@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from upgradeconverter import __version__, log, preflight
+from upgradeconverter.cli.arguments import PHASES
 from upgradeconverter.cli.commands import ACTING
 from upgradeconverter.disk import outside
 from upgradeconverter.engine.report import pieces
-from upgradeconverter.model.outcome import ItemStatus
+from upgradeconverter.model.outcome import ItemStatus, Outcome
 
 if TYPE_CHECKING:
     from upgradeconverter.engine.report import Report
@@ -26,21 +28,41 @@ _CONVERTED = (ItemStatus.DONE.value, ItemStatus.WAITING.value)
 
 def name_of(report: Report) -> str:
     """Return what the files of a report are called: its phase, of other commands the command."""
+    if report.outcome is Outcome.USAGE and report.phase not in PHASES:
+        return "all"
     return report.phase if report.command == "run" else report.command
 
 
-def drop(report: Report, directory: str) -> None:
-    """Log a start that failed, and put report and figures there; a directory that refuses them is no failure."""
-    if report.exit_status and report.command in ACTING:
+def drop(report: Report, directory: str) -> bool:
+    """Log a start that failed, and put report and figures there, and a mark that it has failed; False where that is refused.
+
+    What cannot be replaced is removed if possible: an old report would say that all is well.
+    """
+    failed = report.exit_status != 0 and report.command in ACTING
+    if failed:
         code = report.error["code"] if report.error is not None else ""
         fields = {"command": report.command, "phase": report.phase, "outcome": report.outcome.value, "code": code}
         log.event("start-failed", exit_status=report.exit_status, **fields)
-    document = report.concealed()
+    name = name_of(report)
+    files = {
+        f"{name}.json": ("".join(pieces(report.concealed())).encode() + b"\n", _FOR_ROOT),
+        f"{name}.prom": (figures(report).encode(), _FOR_ALL),
+        f"{name}.failed": (b"", _FOR_ALL) if failed else None,
+    }
+    return all([_put(directory, each, wanted) for each, wanted in files.items()])  # noqa: C419 - one that fails stops no other
+
+
+def _put(directory: str, name: str, wanted: tuple[bytes, int] | None) -> bool:
     try:
-        outside.put(directory, f"{name_of(report)}.json", "".join(pieces(document)).encode() + b"\n", _FOR_ROOT)
-        outside.put(directory, f"{name_of(report)}.prom", figures(report).encode(), _FOR_ALL)
-    except OSError as error:
-        report.warn(f"the report could not be left in {directory}: {error.strerror}")
+        if wanted is None:
+            outside.remove(directory, name)
+        else:
+            outside.put(directory, name, *wanted)
+    except OSError:
+        with suppress(OSError):
+            outside.remove(directory, name)
+        return False
+    return True
 
 
 def figures(report: Report) -> str:
@@ -61,12 +83,13 @@ def figures(report: Report) -> str:
     return preflight.figures_text(name_of(report), rows)
 
 
-def summary(report: Report, directory: str) -> str:
+def summary(report: Report, directory: str, *, is_left: bool) -> str:
     """Return one line for the log of a boot, empty where there is nothing to tell."""
-    if not (report.items or report.skipped or report.recovered or report.exit_status or report.warnings):
+    if is_left and not (report.items or report.skipped or report.recovered or report.exit_status or report.warnings):
         return ""
     done = sum(item["status"] in _CONVERTED for item in report.items)
     told = f"{name_of(report)}: {report.outcome.value.replace('-', ' ')}, {done} of {len(report.items)} items"
     told += f", {len(report.skipped)} left alone" if report.skipped else ""
     told += f"; status {report.exit_status}, {report.error['code']}" if report.error is not None else ""
-    return f"{told}; {directory}/{name_of(report)}.json has the report"
+    place = f"{directory}/{name_of(report)}.json"
+    return f"{told}; {place} has the report" if is_left else f"{told}; the report could not be left in {directory}"

@@ -32,7 +32,8 @@ PATIENCE = 300.0
 # After the deadline nothing may stand still for as long as was granted, and no longer than this.
 GRACE = 30.0
 _BEAT = 0.5
-_SIGNALLED = 128
+# `linux/posix-timers.h`
+_SCHEDULED = 2
 # What both see: how much has moved, the deadline, and how it goes as a sentence.
 _MOVES, _DEADLINE, _TEXT = struct.Struct("=Q"), struct.Struct("=8xd"), struct.Struct("=16x256p")
 
@@ -66,11 +67,13 @@ def watched(work: Callable[[], int], argv: Sequence[str]) -> int:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
+        # Until the program listens to signals nothing has begun, as when a person interrupts it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         _die_with(parent)
         return work()
     signal.signal(signal.SIGTERM, lambda number, _: _pass_on(child, number))
-    # The terminal sends it to both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal sends it to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN if os.isatty(0) else lambda number, _: _pass_on(child, number))
     return _watch(child, _shared, argv)
 
 
@@ -88,36 +91,70 @@ def _die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class _Pulse:
+    """Whether the process that works still does: something moves, or it uses a processor.
+
+    To look at a disk moves nothing; who waits for a disk uses no processor.
+    """
+
+    def __init__(self, process: int, shared: mmap.mmap) -> None:
+        self.process, self.shared = process, shared
+        self.moves, self.worked, self.beats = 0, 0.0, 0
+        self.has_moved = False
+
+    def is_felt(self) -> bool:
+        """Return whether there was anything since the last time."""
+        (moves,), worked = _MOVES.unpack_from(self.shared), self._processor_time()
+        self.has_moved, is_felt = moves != self.moves, (moves, worked) != (self.moves, self.worked)
+        self.moves, self.worked = moves, worked
+        self.beats += is_felt
+        return is_felt
+
+    @property
+    def deadline(self) -> float:
+        """The deadline that the process has told, 0 for none."""
+        (seconds,) = _DEADLINE.unpack_from(self.shared)
+        return float(seconds)
+
+    @property
+    def text(self) -> str:
+        """How it goes, as a sentence."""
+        (text,) = _TEXT.unpack_from(self.shared)
+        return text.decode("utf-8", "replace") or "looking"
+
+    def _processor_time(self) -> float:
+        """Return for how many seconds the process has used a processor (clock_getcpuclockid(3))."""
+        try:
+            return time.clock_gettime((~self.process << 3) | _SCHEDULED)
+        except OSError:
+            return 0.0
+
+
 def _watch(child: int, shared: mmap.mmap, argv: Sequence[str]) -> int:
     begun = last = time.monotonic()
-    moves = 0
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    notifier = _notifier(place) if place else None
-    ended = os.pidfd_open(child)
+    pulse, notifier = _Pulse(child, shared), _notifier()
     poll = select.poll()
-    poll.register(ended, select.POLLIN)
+    poll.register(os.pidfd_open(child), select.POLLIN)
     while not poll.poll(_BEAT * 1000):
-        now, (moved,), (deadline,) = time.monotonic(), _MOVES.unpack_from(shared), _DEADLINE.unpack_from(shared)
-        if moved != moves:
-            moves, last = moved, now
-            _tell(notifier, shared)
-        if is_hanging(now - begun, now - last, deadline):
+        now = time.monotonic()
+        if pulse.is_felt():
+            last = now
+            # Who only computes gets no more time than until the deadline.
+            if notifier is not None and (pulse.has_moved or now - begun < pulse.deadline):
+                notifier.tell(pulse.text, pulse.beats)
+        if is_hanging(now - begun, now - last, pulse.deadline):
             return _give_up(child, now - last, argv)
-    _tell(notifier, shared)
+    if notifier is not None and pulse.is_felt():
+        notifier.tell(pulse.text, pulse.beats)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return status if status >= 0 else _tell_death(-status, argv)
 
 
-def _notifier(place: str) -> Notifier:
-    from upgradeconverter.cli.notify import Notifier
+def _notifier() -> Notifier | None:
+    from upgradeconverter.cli import notify
 
-    return Notifier(place)
-
-
-def _tell(notifier: Notifier | None, shared: mmap.mmap) -> None:
-    (moves,), text = _MOVES.unpack_from(shared), _TEXT.unpack_from(shared)[0].decode("utf-8", "replace")
-    if notifier is not None and text:
-        notifier.tell(text, moves)
+    place = os.environ.get(notify.VARIABLE, "")
+    return notify.Notifier(place) if place else None
 
 
 def is_hanging(seconds: float, still: float, deadline: float) -> bool:
@@ -139,8 +176,7 @@ def _give_up(child: int, still: float, argv: Sequence[str]) -> int:
 def _tell_death(number: int, argv: Sequence[str]) -> int:
     from upgradeconverter.errors import KilledError
 
-    _report(KilledError(signal.Signals(number).name), argv)
-    return _SIGNALLED + number
+    return _report(KilledError(signal.Signals(number).name), argv)
 
 
 def _report(error: UpgradeConverterError, argv: Sequence[str]) -> int:

@@ -16,6 +16,12 @@ def make(directory: str) -> None:
         os.chmod(directory, _DIRECTORY)
 
 
+def remove(directory: str, name: str) -> None:
+    """Remove a file if it is there; OSError when refused."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(f"{directory}/{name}")
+
+
 def put(directory: str, name: str, content: bytes, mode: int) -> None:
     """Put a file into a directory, made where only that is missing, in the place of the one before; OSError when refused."""
     fresh = f"{directory}/.{name}.{os.getpid()}"

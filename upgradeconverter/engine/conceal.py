@@ -6,12 +6,18 @@ saved configuration, which lies outside as well; so those names are told. What e
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+# What a disk may have to say, which is no name.
+_REASONS = frozenset(os.strerror(number) for number in errno.errorcode)
+# Errors whose message may name a path as the walk through a tree sees it, which does not begin with that of the vault.
+_RELATIVE = ("DiskRefused", "DiskFailed", "Boundary", "Halted", "Wedged", "Internal", "Paused")
 # Said where names were left out.
 HINT = "names that only the vault knows are not told outside of it; `upgradeconverter plan` on the device tells them"
 
@@ -28,8 +34,8 @@ class Concealer:
         """Begin to count."""
         self._vault, self._places = vault, frozenset(places)
         self._numbers: dict[str, int] = {}
-        # A path ends where a sentence goes on; what is cut too short is left out as a whole.
-        self._inside = re.compile(rf"(?<![\w/.-]){re.escape(vault)}/.*?(?=: |; |, |['\")]|$)", re.DOTALL)
+        # Nobody can tell where a name ends and a sentence goes on, so all behind its beginning is left out.
+        self._inside = re.compile(rf"(?<![\w.-])(?:/\S*?/)?{re.escape(vault)}/.*", re.DOTALL)
 
     @property
     def has_hidden(self) -> bool:
@@ -50,7 +56,18 @@ class Concealer:
         if not self._vault or f"{self._vault}/" not in text:
             return text
         kept = frozenset(told)
-        return self._inside.sub(lambda found: found[0] if found[0] in kept else self.path(found[0]), text)
+        if text in self._places or text in kept or not (found := self._inside.search(text)):
+            return text
+        rest = found[0]
+        known = max(
+            (path for path in (*kept, *self._places) if re.match(rf"{re.escape(path)}(?![^\s:;,'\")])", rest)),
+            key=len,
+            default="",
+        )
+        if known:
+            return text[: found.start()] + known + self.text(rest[len(known) :], kept)
+        reason = next((each for each in _REASONS if rest.endswith(f": {each}")), "")
+        return text[: found.start()] + self.path(rest[rest.index(f"{self._vault}/") :]) + (f": {reason}" if reason else "")
 
     def document(self, document: dict[str, Any]) -> dict[str, Any]:
         """Return a report without such names."""
@@ -68,6 +85,10 @@ class Concealer:
         shown["skipped"] = [
             {**skip, "path": self._told(skip["path"], told), "detail": self._detail(skip, told)} for skip in document["skipped"]
         ]
+        if shown["error"] is not None and shown["error"]["code"] in _RELATIVE:
+            reason = next((each for each in _REASONS if each in document["error"]["message"]), "no reason that is known")
+            shown["error"]["message"] = f"the message may name what only the vault knows; the disk said: {reason}"
+        shown["warnings"] = [each for each in shown["warnings"] if not each.startswith(_RELATIVE)]
         if self.has_hidden:
             shown["warnings"] = [*shown["warnings"], HINT]
         return shown

@@ -35,6 +35,7 @@ from upgradeconverter.errors import (
     StateRefusedError,
     TrialWaitsError,
     UpgradeConverterError,
+    VaultLockedError,
     VaultNotUsableError,
 )
 from upgradeconverter.journal.record import EVERY_KIND
@@ -65,7 +66,7 @@ def audit(run: Run, phase: str) -> None:
         if isinstance(problem, VaultNotUsableError):
             # An audit works on a read-only mount; a real run would refuse.
             run.report.warnings.append(problem.message)
-        elif problem is not None and plan.steps:
+        elif problem is not None and (plan.steps or isinstance(problem, VaultLockedError)):
             _refuse_phase(run, problem)
             return
     run.report.outcome = Outcome.PLANNED if run.report.items else Outcome.NOTHING_TO_DO
@@ -187,7 +188,8 @@ def convert(run: Run, phase: str, *, takes_back: bool = False) -> None:
             _take(run, plan, each)
             problem = run.session.vault_problem(each)
             if problem is not None:
-                if plan.steps:
+                # Of a vault that is locked nobody can say that there is nothing to do in it.
+                if plan.steps or isinstance(problem, VaultLockedError):
                     _refuse_phase(run, problem)
                     return
                 continue

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from upgradeconverter import log
+from upgradeconverter.engine.ledger import journals_of, last_noted
 from upgradeconverter.engine.pace import Pace
 from upgradeconverter.engine.recover import about, recover
 from upgradeconverter.engine.run import done_forward, last_run, mark_waiting
@@ -67,12 +68,20 @@ def _is_passing(error: UpgradeConverterError) -> bool:
 
 
 def _settled(run: Run, phases: frozenset[str]) -> frozenset[str]:
-    """Return the transactions that are none of this start's business: of other phases, or of runs that had come to their end."""
+    """Return the transactions that are none of our business: of other phases, or of starts that had come to their end."""
     view = run.journal.read(repair=False, brief=EVERY_KIND)
+    if not view.transactions:
+        return frozenset()
     known, last = run.session.stamp(), last_run(view)
     is_unfinished = known is None or known.run != last
-    of_run = [t for t in view.transactions if is_unfinished and about(t).get("run") == last]
-    ours = {t.txid for t in of_run if about(t).get("phase") in phases}
+    # A start that died has noted nothing, also in a run that goes on after an earlier start of it has ended.
+    noted = journals_of(last_noted(run.disk)).get(view.transactions[0].txid, 0)
+    ours = {
+        t.txid
+        for t in view.transactions
+        if about(t).get("phase") in phases
+        and (t.records[-1].sequence >= noted or (is_unfinished and about(t).get("run") == last))
+    }
     return frozenset(t.txid for t in view.transactions if not t.is_open) - ours
 
 

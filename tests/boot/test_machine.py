@@ -184,7 +184,7 @@ def test_what_a_boot_leaves_is_read(old: Machine) -> None:
     """Files below the kept paths, the journal with its fields, and a disk that is let go in order, can be looked at."""
     writes = "/bin/sh -c 'mkdir -p /run/upgradeconverter/a && echo said >/run/upgradeconverter/a/b'"
     unit = READER.replace("/bin/true", f"{writes}\nExecStop=/bin/touch /persist/stopped")
-    boot = old.boot(units={"writes.service": unit}, keep=("/run/upgradeconverter", "/etc/machine-id"), cleanly=True)
+    boot = old.boot(units={"writes.service": unit}, keep=("/run/upgradeconverter/a", "/etc/machine-id"), cleanly=True)
     assert boot.files["/run/upgradeconverter/a/b"] == b"said\n"
     assert boot.files.keys() == {"/run/upgradeconverter/a/b", "/etc/machine-id"}
     assert any(entry.get("CODE_FUNC") and entry.get("UNIT") == "writes.service" for entry in boot.journal)

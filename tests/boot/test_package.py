@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.disktree import capture
 from tests.support.freshroot import CHECKOUT, base, clean, install, installed, package, run_in
-from tests.support.machine import CONFIRM, POST, PRE, UNLOCKED, machine
+from tests.support.machine import CONFIRM, POST, PRE, UNLOCKED, WHOLE, machine
 from tests.support.olddisk import make_disk
 from tests.support.starting import INSTALLED, PACKAGES, line_of
 
@@ -137,9 +137,19 @@ def test_a_start_with_nothing_to_do_compiles_nothing(tmp_path: Path) -> None:
 
 
 def test_services_are_enabled(tmp_path: Path) -> None:
-    """The services are wanted as their files say; the target of the vault is left to who knows whether there is one."""
-    for unit, answer in ((PRE, "enabled"), (POST, "enabled"), (CONFIRM, "enabled"), (UNLOCKED, "disabled")):
+    """The phases are enabled; what needs to know the device, its vault and who judges its boots, is left to people."""
+    for unit, answer in ((PRE, "enabled"), (POST, "enabled"), (CONFIRM, "disabled"), (UNLOCKED, "disabled"), (WHOLE, "disabled")):
         assert run_in(installed(), tmp_path, "systemctl", "is-enabled", unit).stdout.strip() == answer
+
+
+def test_removal_leaves_no_boot_broken(tmp_path: Path) -> None:
+    """Once the package is removed nothing requires its units any more, also what people have enabled."""
+    done = install(base(), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said(base(), tmp_path, "systemctl", "enable", WHOLE)
+    assert WHOLE in said(base(), tmp_path, "ls", "/etc/systemd/system/boot-complete.target.requires")
+    said(base(), tmp_path, "dpkg", "--remove", "upgradeconverter")
+    assert said(base(), tmp_path, "find", "/etc/systemd/system", "-path", "*.requires/*").strip() == ""
 
 
 def test_purge_leaves_nothing(tmp_path: Path) -> None:

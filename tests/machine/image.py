@@ -202,7 +202,7 @@ def _install(top: Path, wheels: Path) -> None:
     words = ("--quiet", "--no-index", "--find-links=/wheels", "--root-user-action=ignore")
     _run("chroot", str(top), f"{place}/bin/pip", "install", *words, "upgradeconverter")
     shutil.rmtree(top / "wheels")
-    unused = shutil.ignore_patterns("*.md", "readers.conf", "fail-boot.conf")
+    unused = shutil.ignore_patterns("*.md", "readers.conf", "fail-boot.conf", "other-root.conf")
     shutil.copytree(REPOSITORY / "init/systemd", top / "usr/lib/systemd/system", ignore=unused, dirs_exist_ok=True)
 
 
@@ -222,7 +222,14 @@ def _furnish(top: Path, lists: dict[str, str]) -> None:
     for name, text in lists.items():
         (own / name).write_text(text)
     enabled = [f"upgradeconverter-{phase}.service" for phase in _PHASES]
-    enabled += ["vault-unlocked.target", "judge.service", "control.service", "old.service", "report.service"]
+    enabled += [
+        "vault-unlocked.target",
+        "upgradeconverter-good.target",
+        "judge.service",
+        "control.service",
+        "old.service",
+        "report.service",
+    ]
     _run("systemctl", f"--root={top}", "--quiet", "enable", *enabled)
     _run("systemctl", f"--root={top}", "--quiet", "set-default", "multi-user.target")
     (top / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")

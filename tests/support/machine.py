@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PRE, POST, CONFIRM = (f"upgradeconverter-{phase}.service" for phase in ("pre-vault", "post-vault", "confirm"))
+WHOLE = "upgradeconverter-good.target"
 UNLOCKED, UNLOCK, PERSIST = "vault-unlocked.target", "unlock-vault.service", "persist.mount"
 # For `then=`: what somebody types who finds the vault locked.
 UNLOCK_LATER = f"touch /opt/rig/may-unlock && systemctl start {UNLOCKED}"
@@ -94,7 +95,8 @@ if [ -s /opt/rig/then ]; then
   echo $? >then.status
 fi
 journalctl --sync
-systemctl show --property={_PROPERTIES} '*' {PRE} {POST} {CONFIRM} {UNLOCKED} boot-complete.target $(cat /opt/rig/named) >units
+named="{PRE} {POST} {CONFIRM} {UNLOCKED} {WHOLE} boot-complete.target $(cat /opt/rig/named)"
+systemctl show --property={_PROPERTIES} '*' $named >units
 while read -r path; do
   [ ! -e "$path" ] || cp --archive --parents "$path" files/
 done </opt/rig/kept
@@ -216,6 +218,7 @@ class Machine:
         patience: int = 20,
         cleanly: bool = False,
         root: Root | None = None,
+        enable: bool = True,
     ) -> Boot:
         """Boot once.
 
@@ -228,6 +231,7 @@ class Machine:
             keep: files and directories whose content the test wants to see.
             patience: seconds after which the boot counts as one that hangs.
             cleanly: stop all units at the end, which takes longer than switching the machine off.
+            enable: false to leave it at what the package has enabled.
             root: another root than that of the machine, such as one with another release; it has files of its own.
         """
         booted = root or self.root
@@ -252,7 +256,9 @@ class Machine:
         _write(upper, {f"opt/rig/{name}": text for name, text in rig.items()})
         _write(upper, {f"etc/systemd/system/{name}": text for name, text in wanted.items()})
         _write(upper, files or {})
-        _enable(upper / "etc/systemd/system", {**wanted, UNLOCKED: "[Install]\nWantedBy=multi-user.target\n"})
+        chosen = {UNLOCKED: "[Install]\nWantedBy=multi-user.target\n", CONFIRM: "[Install]\nWantedBy=multi-user.target\n"}
+        chosen[WHOLE] = "[Install]\nRequiredBy=boot-complete.target\n"
+        _enable(upper / "etc/systemd/system", {**wanted, **(chosen if enable else {})})
         self.lock()
         binds = (f"--bind={self.data}:/mnt/data", f"--bind={out}:/mnt/out")
         seconds = _run(booted, scratch, (*binds, "--console=read-only", "--boot", "quiet", *words), patience + _STARTING)

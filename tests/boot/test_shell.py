@@ -117,6 +117,17 @@ def test_takes_no_interpreter_that_cannot_start_for_a_program_that_did(tmp_path:
     assert (ended, len(calls)) == (1, 3)
 
 
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+@pytest.mark.parametrize("phase", ["pre-vault", "post-vault"])
+def test_confirms_nothing_after_a_failure(tmp_path: Path, shell: tuple[str, ...], phase: str) -> None:
+    """In a boot in which a phase has failed the trial waits, whoever calls that boot a good one."""
+    (tmp_path / "report").mkdir()
+    (tmp_path / f"report/{phase}.failed").touch()
+    assert start(tmp_path, *shell, str(BOOT), "confirm") == (1, [])
+    (tmp_path / f"report/{phase}.failed").unlink()
+    assert start(tmp_path, *shell, str(BOOT), "confirm")[0] == 0
+
+
 def test_does_not_ask_for_ever(tmp_path: Path) -> None:
     """Five minutes of another instance are enough: 60 looks with five seconds between them."""
     ended, calls = start(tmp_path, "sh", str(BOOT), "post-vault", statuses=(5,))
@@ -154,13 +165,13 @@ def test_starts_what_the_units_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 def test_surroundings_are_the_same_at_every_boot(tmp_path: Path, shell: tuple[str, ...]) -> None:
-    """Nothing of the caller's environment, mask and directory reaches the program; the folder of reports is for root alone."""
+    """Nothing of the caller's environment, mask and directory reaches the program; figures may be read by all."""
     start(tmp_path, *shell, str(BOOT), "pre-vault", LC_ALL="de_DE", PYTHONPATH="/tmp", UPGRADECONVERTER_TARGET="other")
     found = set((tmp_path / "surroundings").read_text(encoding="utf-8").splitlines())
     wanted = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", f"TMPDIR={tmp_path}/report", "0077", "/"}
     # What a shell, here the program, sets by itself.
     assert {line for line in found if not line.startswith(("PWD=", "_=", "SHLVL=", "OLDPWD="))} == wanted
-    assert (tmp_path / "report").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "report").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("words", [(), ("all",), ("rollback",)])

@@ -65,6 +65,8 @@ def measure(wanted: Wanted, scratch: Path, installer: Callable[[Path], Path] = a
     """Measure all starts, in turn; `installer` says where the program is."""
     new = scratch / "new"
     (new / "vault").mkdir(parents=True)
+    # As systemd makes it.
+    Path(units.reports(str(scratch / "persist"))).mkdir()
     compared = starts(installer(scratch), converted(scratch), str(new))
     found = {name: Found(name=name, samples={}, about=_about(start, scratch)) for name, start in compared.items()}
     real = {name: start for name, start in compared.items() if start is not None}
@@ -99,6 +101,7 @@ def _check(name: str, start: Start, scratch: Path) -> None:
     """Start it twice, which also warms it up, and see that it finds nothing to do."""
     for _ in range(2):
         ended = run([start[0]], scratch, start[1])
-        said = ended.output.replace("-", " ")
+        left = units.report(start[0])
+        said = (Path(left).read_text(encoding="utf-8") if left is not None else ended.output).replace("-", " ")
         if ended.status or (name != BARE and "nothing to do" not in said):
             raise BrokenError(what=name, found=ended.errors or ended.output)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from .errors import BrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 FOLDER = Path(__file__).resolve().parents[1] / "init/systemd"
-_ROOT = "/persist"
+_ROOT, _REPORTS = "/persist", "/run/upgradeconverter"
+_NAMES = ("pre-vault", "post-vault", "confirm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,16 @@ def read(text: str, name: str) -> Unit:
 
 
 def services(folder: Path = FOLDER) -> list[Unit]:
-    """Return all services, by name."""
-    return [read(place.read_text(encoding="utf-8"), place.stem) for place in sorted(folder.glob("*.service"))]
+    """Return all services, by name, each with what they have in common."""
+    common = "".join(place.read_text(encoding="utf-8") for place in sorted(folder.glob("*-.service.d/*.conf")))
+    return [read(place.read_text(encoding="utf-8") + common, place.stem) for place in sorted(folder.glob("*.service"))]
+
+
+def report(command: Sequence[str]) -> str | None:
+    """Return the file in which a command leaves its report, None where it prints that."""
+    if "--report" not in command:
+        return None
+    return f"{command[command.index('--report') + 1]}/{next(word for word in command if word in _NAMES)}.json"
 
 
 def starts(unit: Unit, root: str) -> bool:
@@ -82,6 +91,11 @@ _CONDITIONS: dict[str, Callable[[str], bool]] = {
 }
 
 
+def reports(root: str) -> str:
+    """Return where the units of a trial leave their reports."""
+    return f"{root}-reports"
+
+
 def command(unit: Unit, installed: Path, root: str) -> list[str]:
     """Return the command of a unit for a trial: its interpreter is the one beside `installed`, its files are looked for there."""
     words = [_word(word, installed, root) for word in unit.command]
@@ -94,6 +108,8 @@ def _word(word: str, installed: Path, root: str) -> str:
         return word
     if word == _ROOT or word.startswith(f"{_ROOT}/"):
         return _moved(word, root)
+    if word == _REPORTS:
+        return reports(root)
     if os.path.basename(word).startswith("python"):
         return str(installed / "python3")
     return _same_file(word, installed.parent)

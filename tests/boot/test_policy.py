@@ -139,7 +139,11 @@ def test_failed_phase_may_end_the_boot(old: Machine) -> None:
     assert "poweroff" in ends
     # Perhaps it has ended before anybody could look.
     with suppress(DidNotBootError):
-        assert old.boot(units={f"{POST}.d/fail-boot.conf": ends}, files=NOT_A_RELEASE).state == "stopping"
+        assert old.boot(units={f"{POST}.d/fail-boot.conf": ends}, files=NOT_A_RELEASE).state not in (
+            "running",
+            "degraded",
+            "starting",
+        )
     assert old.boot(units={f"{POST}.d/fail-boot.conf": ends}, files={"/etc/eve-release": "16.12.0\n"}).units[POST].status == 0
 
 
